@@ -1,0 +1,135 @@
+/** The composition root: core classes are plain and are put together here. */
+import { Module, type DynamicModule, type FactoryProvider } from '@nestjs/common';
+import { CollectionDirectory } from '#core/collections/directory.pg.ts';
+import type { Settings } from '#core/config/settings.ts';
+import { ConflictRestorer } from '#core/conflicts/restorer.pg.ts';
+import { ConflictStore } from '#core/conflicts/store.pg.ts';
+import { HashRing } from '#core/placement/ring.ts';
+import { Reader } from '#core/reads/reader.pg.ts';
+import { Searcher } from '#core/search/searcher.pg.ts';
+import { Nodes } from '#core/topology/nodes.pg.ts';
+import { ShardPlacement } from '#core/topology/shard-placement.ts';
+import { StatusBoard } from '#core/topology/status.pg.ts';
+import { Writer } from '#core/writes/writer.pg.ts';
+import { Dashboard } from './dashboard/dashboard.files.ts';
+import { ClusterController } from './http/cluster.controller.ts';
+import { CollectionsController } from './http/collections.controller.ts';
+import { ConflictsController } from './http/conflicts.controller.ts';
+import { OperatingController } from './http/operating.controller.ts';
+import { VectorsController } from './http/vectors.controller.ts';
+import { GatewayMetrics } from './metrics.ts';
+import { ClusterOperations } from './operations/cluster.ts';
+import { CollectionOperations } from './operations/collections.ts';
+import { ConflictOperations } from './operations/conflicts.ts';
+import { VectorOperations } from './operations/vectors.ts';
+
+export interface AppParts {
+  readonly settings: Settings;
+  readonly nodes: Nodes;
+  readonly metrics: GatewayMetrics;
+}
+
+type Token = FactoryProvider['provide'];
+const factory = (
+  provide: Token,
+  inject: Token[],
+  useFactory: (...parts: never[]) => unknown,
+): FactoryProvider => ({
+  provide,
+  inject: inject as FactoryProvider['inject'] & object,
+  useFactory: useFactory as FactoryProvider['useFactory'],
+});
+
+const core = (settings: Settings): FactoryProvider[] => [
+  factory(
+    ShardPlacement,
+    [Nodes],
+    (nodes: Nodes) =>
+      new ShardPlacement(
+        new HashRing(
+          nodes.all.map(({ name, address }) => ({ name, weight: address.weight })),
+          { virtualNodes: settings.virtualNodes },
+        ),
+      ),
+  ),
+  factory(CollectionDirectory, [Nodes], (nodes: Nodes) => new CollectionDirectory(nodes)),
+  factory(
+    Writer,
+    [Nodes, ShardPlacement, CollectionDirectory],
+    (nodes: Nodes, placement: ShardPlacement, directory: CollectionDirectory) =>
+      new Writer({ nodes, placement, directory }),
+  ),
+  factory(
+    Reader,
+    [Nodes, ShardPlacement, CollectionDirectory],
+    (nodes: Nodes, placement: ShardPlacement, directory: CollectionDirectory) =>
+      new Reader({ nodes, placement, directory }),
+  ),
+  factory(
+    Searcher,
+    [Nodes, Reader, CollectionDirectory],
+    (nodes: Nodes, reader: Reader, directory: CollectionDirectory) =>
+      new Searcher({ nodes, reader, directory }),
+  ),
+  factory(ConflictStore, [Nodes], (nodes: Nodes) => new ConflictStore(nodes)),
+  factory(
+    ConflictRestorer,
+    [Nodes, ShardPlacement],
+    (nodes: Nodes, placement: ShardPlacement) => new ConflictRestorer({ nodes, placement }),
+  ),
+  factory(StatusBoard, [Nodes], (nodes: Nodes) => new StatusBoard(nodes, settings)),
+];
+
+const operations = (settings: Settings): FactoryProvider[] => [
+  factory(
+    VectorOperations,
+    [CollectionDirectory, Writer, Reader, Searcher, GatewayMetrics],
+    (
+      directory: CollectionDirectory,
+      writer: Writer,
+      reader: Reader,
+      searcher: Searcher,
+      metrics: GatewayMetrics,
+    ) => new VectorOperations({ settings, directory, writer, reader, searcher, metrics }),
+  ),
+  factory(
+    CollectionOperations,
+    [CollectionDirectory, Nodes],
+    (directory: CollectionDirectory, nodes: Nodes) =>
+      new CollectionOperations({ settings, directory, nodes: nodes.all.length }),
+  ),
+  factory(
+    ConflictOperations,
+    [ConflictStore, ConflictRestorer],
+    (store: ConflictStore, restorer: ConflictRestorer) => new ConflictOperations({ store, restorer }),
+  ),
+  factory(
+    ClusterOperations,
+    [StatusBoard, Nodes, ShardPlacement, CollectionDirectory],
+    (board: StatusBoard, nodes: Nodes, placement: ShardPlacement, directory: CollectionDirectory) =>
+      new ClusterOperations({ board, nodes, placement, directory }),
+  ),
+  factory(Dashboard, [], () => new Dashboard()),
+];
+
+@Module({})
+export class AppModule {
+  static with({ settings, nodes, metrics }: AppParts): DynamicModule {
+    return {
+      module: AppModule,
+      controllers: [
+        CollectionsController,
+        VectorsController,
+        ConflictsController,
+        ClusterController,
+        OperatingController,
+      ],
+      providers: [
+        { provide: Nodes, useValue: nodes },
+        { provide: GatewayMetrics, useValue: metrics },
+        ...core(settings),
+        ...operations(settings),
+      ],
+    };
+  }
+}

@@ -1,0 +1,107 @@
+/** A gateway: opens the cluster, listens, and ends in order. Used by the process's entry and by tests. */
+import 'reflect-metadata';
+import type { AddressInfo } from 'node:net';
+import { NestFactory } from '@nestjs/core';
+import type { NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { Settings } from '#core/config/settings.ts';
+import { PgquorumError } from '#core/errors/error.ts';
+import type { Logger } from '#core/observability/logger.process.ts';
+import { Nodes } from '#core/topology/nodes.pg.ts';
+import { openCluster } from '#core/topology/open-cluster.pg.ts';
+import { StatusBoard } from '#core/topology/status.pg.ts';
+import { AppModule } from './app.module.ts';
+import type { GrpcServer as GrpcServerClass } from './grpc/server.ts';
+import type { GrpcStrategy as GrpcStrategyClass } from './grpc/strategy.ts';
+import { makeServices } from './grpc/services.ts';
+import { checkBinding, Guard } from './guard.ts';
+import { ProblemFilter } from './http/problem.filter.ts';
+import { createHttpAdapter } from './http/server.ts';
+import { GatewayMetrics } from './metrics.ts';
+import { ClusterOperations } from './operations/cluster.ts';
+import { CollectionOperations } from './operations/collections.ts';
+import { ConflictOperations } from './operations/conflicts.ts';
+import { VectorOperations } from './operations/vectors.ts';
+
+export interface Gateway {
+  readonly host: string;
+  readonly httpPort: number;
+  readonly grpcPort: number;
+  /** Finishes what runs, then lets go of the nodes. */
+  close(): Promise<void>;
+}
+
+export async function createGateway(settings: Settings, logger: Logger): Promise<Gateway> {
+  checkBinding(settings);
+  if (settings.nodes === undefined) throw new PgquorumError('settings_invalid', 'PGQUORUM_NODES: is needed');
+  const opening = openCluster({
+    nodes: settings.nodes,
+    cluster: settings.cluster,
+    log: settings.kafkaBrokers === undefined ? 'wal' : 'kafka',
+  });
+  // A tenth of a second of loading, while the databases answer.
+  const [opened, { GrpcServer }, { GrpcStrategy }] = await Promise.all([
+    opening,
+    import('./grpc/server.ts'),
+    import('./grpc/strategy.ts'),
+  ]);
+  if (opened.unreachable.length > 0) logger.warn({ nodes: opened.unreachable }, 'started without some nodes');
+  const nodes = new Nodes(opened.nodes, { poolMax: settings.poolMax, zone: settings.zone });
+  try {
+    return await listen({ settings, logger, nodes, GrpcServer, GrpcStrategy });
+  } catch (cause) {
+    await nodes.close();
+    throw cause;
+  }
+}
+
+interface ListenOptions {
+  readonly settings: Settings;
+  readonly logger: Logger;
+  readonly nodes: Nodes;
+  readonly GrpcServer: typeof GrpcServerClass;
+  readonly GrpcStrategy: typeof GrpcStrategyClass;
+}
+
+async function listen({
+  settings,
+  logger,
+  nodes,
+  GrpcServer,
+  GrpcStrategy,
+}: ListenOptions): Promise<Gateway> {
+  const guard = new Guard(settings);
+  const metrics = new GatewayMetrics(settings.cluster);
+  const { adapter, sendError } = createHttpAdapter({ settings, guard, metrics, logger });
+  const app = await NestFactory.create<NestFastifyApplication>(
+    AppModule.with({ settings, nodes, metrics }),
+    adapter,
+    { bodyParser: false, logger: false, abortOnError: false },
+  );
+  app.useGlobalFilters(new ProblemFilter(sendError));
+  metrics.watch(nodes, app.get(StatusBoard));
+  const services = makeServices({
+    vectors: app.get(VectorOperations),
+    collections: app.get(CollectionOperations),
+    conflicts: app.get(ConflictOperations),
+    cluster: app.get(ClusterOperations),
+  });
+  const grpc = new GrpcStrategy(new GrpcServer({ settings, guard, metrics, logger, services }));
+  app.connectMicroservice({ strategy: grpc });
+  try {
+    await app.listen(settings.httpPort, settings.host);
+    await app.startAllMicroservices();
+    const { port: httpPort } = app.getHttpServer().address() as AddressInfo;
+    return {
+      host: settings.host,
+      httpPort,
+      grpcPort: grpc.port,
+      close: async () => {
+        await app.close();
+        await nodes.close();
+      },
+    };
+  } catch (cause) {
+    await app.close();
+    throw cause;
+  }
+}

@@ -1,0 +1,105 @@
+/** Messages as the loader gives and takes them: camelCase, 64-bit integers as texts, absent fields absent. */
+import type { CollectionDefinition } from '#core/collections/definition.ts';
+import type { ConflictView } from '#core/conflicts/view.ts';
+import { PgquorumError } from '#core/errors/error.ts';
+import type { StoredVector } from '#core/reads/reader.pg.ts';
+import { invalid } from '#core/requests/fields.ts';
+import { parseLossless } from '#core/requests/lossless-json.ts';
+import type { VersionView } from '#core/versioning/version-view.ts';
+import { problemOf } from '../http/problem.ts';
+
+export interface EmbeddingMessage {
+  readonly f32le?: Buffer;
+  readonly values?: readonly number[];
+}
+
+/** In the form that the core takes from all: bytes, floats or null. */
+export function readEmbedding(
+  message: EmbeddingMessage | null | undefined,
+): Uint8Array | Float32Array | null {
+  if (message === null || message === undefined) return null;
+  const { f32le, values } = message;
+  if (f32le !== undefined && values !== undefined && values.length > 0)
+    throw invalid('embedding: both f32le and values are set');
+  return f32le ?? Float32Array.from(values ?? []);
+}
+
+export const showEmbedding = (numbers: readonly number[]): EmbeddingMessage => {
+  const floats = Float32Array.from(numbers);
+  return { f32le: Buffer.from(floats.buffer, floats.byteOffset, floats.byteLength) };
+};
+
+export function readJson(field: string, text: string | undefined): unknown {
+  if (text === undefined || text === '') return undefined;
+  try {
+    return parseLossless(text);
+  } catch (cause) {
+    throw new PgquorumError('malformed_json', `${field}: can not be parsed as JSON`, { cause });
+  }
+}
+
+export const showVersion = (version: VersionView | null): object | undefined =>
+  version === null
+    ? undefined
+    : {
+        text: version.text,
+        origin: version.origin,
+        counter: version.counter,
+        ...(version.hlc === null ? {} : { hlc: version.hlc }),
+        ...(version.clock === null ? {} : { clock: { counters: version.clock } }),
+      };
+
+export const showItemError = (error: PgquorumError): object => {
+  const { code, detail, hint } = problemOf(error);
+  return { code, detail, hint };
+};
+
+export const showStored = (found: StoredVector): object => ({
+  id: found.id,
+  ...(found.embedding === null ? {} : { embedding: showEmbedding(found.embedding) }),
+  metadataJson: JSON.stringify(found.metadata),
+  version: showVersion(found.version),
+  node: found.node,
+});
+
+export const showConflict = (conflict: ConflictView): object => ({
+  id: conflict.id,
+  collection: conflict.collection,
+  key: conflict.key,
+  shard: conflict.shard,
+  kind: conflict.kind,
+  state: conflict.state,
+  loser: showVersion(conflict.loser.version),
+  loserDeleted: conflict.loser.deleted,
+  loserRowJson: conflict.loser.row === null ? '' : JSON.stringify(conflict.loser.row),
+  winner: conflict.winner.text,
+  decidedBy: conflict.decidedBy,
+  reason: conflict.reason,
+  foundAt: conflict.foundAt,
+});
+
+export interface DefinitionMessage {
+  readonly dimension?: number;
+  readonly metric?: string;
+  readonly vectorType?: string;
+  readonly shards?: number;
+  readonly replicationFactor?: number;
+  readonly writes?: string;
+  readonly conflictStrategy?: string;
+  readonly index?: { readonly type?: string; readonly m?: number; readonly efConstruction?: number } | null;
+}
+
+/** In the form that HTTP sends, so that one set of checks serves both. */
+export function readDefinition(message: DefinitionMessage | null | undefined): object {
+  const { conflictStrategy, index, ...rest } = message ?? {};
+  return {
+    ...rest,
+    ...(conflictStrategy === undefined ? {} : { conflicts: { strategy: conflictStrategy } }),
+    ...(index === undefined || index === null ? {} : { index }),
+  };
+}
+
+export const showDefinition = (definition: CollectionDefinition): DefinitionMessage => {
+  const { conflicts, index, ...rest } = definition;
+  return { ...rest, conflictStrategy: conflicts.strategy, index };
+};

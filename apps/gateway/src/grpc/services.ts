@@ -1,0 +1,251 @@
+/** The services' methods: each reads its message, calls the same verb as HTTP does, and shows the result. */
+import { PgquorumError } from '#core/errors/error.ts';
+import type {
+  CollectionView,
+  CollectionOperations,
+  MeasuredCollectionView,
+} from '../operations/collections.ts';
+import type { ConflictOperations } from '../operations/conflicts.ts';
+import type { ClusterOperations } from '../operations/cluster.ts';
+import type { Caller, WriteCall } from '../operations/caller.ts';
+import type { VectorOperations, WriteAnswer } from '../operations/vectors.ts';
+import {
+  readDefinition,
+  readEmbedding,
+  readJson,
+  showConflict,
+  showDefinition,
+  showEmbedding,
+  showItemError,
+  showStored,
+  showVersion,
+  type DefinitionMessage,
+  type EmbeddingMessage,
+} from './messages.ts';
+
+export interface CallContext {
+  readonly caller: Caller;
+  /** From the call's deadline; undefined without one. */
+  readonly timeoutMs: number | undefined;
+}
+
+export type Method = (request: never, context: CallContext) => Promise<object>;
+export type Services = Readonly<Record<string, Readonly<Record<string, Method>>>>;
+
+export interface ServiceParts {
+  readonly vectors: VectorOperations;
+  readonly collections: CollectionOperations;
+  readonly conflicts: ConflictOperations;
+  readonly cluster: ClusterOperations;
+}
+
+interface WriteOptionsMessage {
+  readonly consistency?: string;
+  readonly coordinator?: string;
+  readonly idempotencyKey?: string;
+}
+
+/** Empty texts are proto3's way of saying "not given". */
+const given = (fields: Readonly<Record<string, unknown>>): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined && value !== ''));
+
+function writeCall(
+  request: { readonly options?: WriteOptionsMessage | null },
+  { caller, timeoutMs }: CallContext,
+): WriteCall {
+  const { consistency, coordinator, idempotencyKey } = request.options ?? {};
+  const key = idempotencyKey === undefined || idempotencyKey === '' ? null : idempotencyKey;
+  return {
+    caller,
+    options: given({ consistency, coordinator, timeoutMs }),
+    idempotencyKey: key,
+    body: key === null ? '' : JSON.stringify({ ...request, options: null }),
+  };
+}
+
+function showWrite({ results, consistency }: WriteAnswer): object {
+  const [first] = results;
+  if (first !== undefined && 'error' in first && results.every((result) => 'error' in result))
+    throw first.error;
+  return {
+    results: results.map((result) =>
+      'error' in result
+        ? { id: result.id ?? '', error: showItemError(result.error) }
+        : { ...result, version: showVersion(result.version) },
+    ),
+    consistency,
+  };
+}
+
+interface UpsertMessage {
+  readonly collection?: string;
+  readonly vectors?: readonly {
+    readonly id?: string;
+    readonly embedding?: EmbeddingMessage | null;
+    readonly metadataJson?: string;
+  }[];
+  readonly options?: WriteOptionsMessage | null;
+}
+interface IdsMessage {
+  readonly collection?: string;
+  readonly ids?: readonly string[];
+  readonly consistency?: string;
+  readonly options?: WriteOptionsMessage | null;
+}
+interface SearchMessage {
+  readonly collection?: string;
+  readonly embedding?: EmbeddingMessage | null;
+  readonly id?: string;
+  readonly k?: number;
+  readonly filterJson?: string;
+  readonly efSearch?: number;
+  readonly include?: readonly string[];
+  readonly maxDistance?: number;
+  readonly consistency?: string;
+  readonly allowPartial?: boolean;
+}
+
+const vectorMethods = (vectors: VectorOperations) => ({
+  Upsert: async (request: UpsertMessage, context: CallContext) => {
+    const items = (request.vectors ?? []).map(({ id = '', embedding, metadataJson }, at) =>
+      given({
+        id: id === '' ? null : id,
+        embedding: readEmbedding(embedding),
+        metadata: readJson(`vectors.${at}.metadata_json`, metadataJson),
+      }),
+    );
+    return showWrite(
+      await vectors.upsert(request.collection ?? '', { vectors: items }, writeCall(request, context)),
+    );
+  },
+  Delete: async (request: IdsMessage, context: CallContext) =>
+    showWrite(
+      await vectors.removeAll(
+        request.collection ?? '',
+        { ids: request.ids ?? [] },
+        writeCall(request, context),
+      ),
+    ),
+  Get: async (request: IdsMessage, { caller, timeoutMs }: CallContext) => {
+    const results = await vectors.getAll(
+      request.collection ?? '',
+      { ids: request.ids ?? [] },
+      { caller, options: given({ consistency: request.consistency, timeoutMs }) },
+    );
+    return {
+      results: results.map((result) =>
+        'error' in result ? { id: result.id ?? '', error: showItemError(result.error) } : showStored(result),
+      ),
+    };
+  },
+  Search: async (request: SearchMessage, { caller, timeoutMs }: CallContext) => {
+    const {
+      collection = '',
+      embedding,
+      id,
+      k,
+      efSearch,
+      include = [],
+      maxDistance,
+      consistency,
+      allowPartial,
+    } = request;
+    const near = embedding === undefined || embedding === null ? {} : { embedding: readEmbedding(embedding) };
+    const body = given({
+      ...near,
+      id,
+      k,
+      efSearch,
+      maxDistance,
+      consistency,
+      allowPartial,
+      filter: readJson('filter_json', request.filterJson),
+      include: include.length === 0 ? undefined : include,
+    });
+    const found = await vectors.search(collection, body, { caller, options: given({ timeoutMs }) });
+    const matches = found.matches.map(({ embedding: numbers, metadata, version, ...match }) => ({
+      ...match,
+      ...(numbers === undefined ? {} : { embedding: showEmbedding(numbers) }),
+      ...(metadata === undefined ? {} : { metadataJson: JSON.stringify(metadata) }),
+      ...(version === undefined ? {} : { version: showVersion(version) }),
+    }));
+    return { ...found, matches };
+  },
+});
+
+const showCollection = (collection: CollectionView | MeasuredCollectionView): object => ({
+  ...collection,
+  definition: showDefinition(collection.definition),
+});
+
+const collectionMethods = (collections: CollectionOperations) => ({
+  Put: async (request: { name?: string; definition?: DefinitionMessage | null }) => {
+    const { created, collection } = await collections.put(
+      request.name ?? '',
+      readDefinition(request.definition),
+    );
+    return { created, collection: showCollection(collection) };
+  },
+  Get: async (request: { name?: string }) => showCollection(await collections.get(request.name ?? '')),
+  List: async () => ({ items: (await collections.list()).map(showCollection) }),
+  Delete: async (request: { name?: string }) => {
+    await collections.drop(request.name ?? '');
+    return {};
+  },
+});
+
+interface ListConflictsMessage {
+  readonly collection?: string;
+  readonly key?: string;
+  readonly state?: string;
+  readonly limit?: number;
+  readonly cursor?: string;
+}
+
+const withoutNulls = (value: object): object =>
+  Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null));
+
+const replicationMethods = (cluster: ClusterOperations, conflicts: ConflictOperations) => ({
+  Lag: async () => {
+    const { maxMs, edges } = await cluster.lag();
+    return withoutNulls({ maxMs, edges: edges.map(withoutNulls) });
+  },
+  ListReplicas: async () => ({ items: (await cluster.replicas()).map(withoutNulls) }),
+  ListConflicts: async ({ key, limit, ...request }: ListConflictsMessage) => {
+    const { items, nextCursor } = await conflicts.list({
+      ...given({ ...request, limit: limit === 0 ? undefined : limit }),
+      ...(key === undefined ? {} : { key }),
+    });
+    return { items: items.map(showConflict), nextCursor: nextCursor ?? '' };
+  },
+  GetConflict: async (request: { id?: string }) => showConflict(await conflicts.get(request.id ?? '')),
+  RestoreConflict: async (request: { id?: string; ifMatch?: string }) => {
+    const restored = await conflicts.restore(
+      request.id ?? '',
+      request.ifMatch === undefined || request.ifMatch === '' ? null : request.ifMatch,
+    );
+    return { ...restored, version: showVersion(restored.version), replaced: restored.replaced ?? '' };
+  },
+});
+
+const clusterMethods = (cluster: ClusterOperations) => ({
+  ListNodes: async () => ({ items: (await cluster.nodes()).map(withoutNulls) }),
+  GetHealth: () => cluster.health(),
+});
+
+/** By the services' full names. */
+export function makeServices({ vectors, collections, conflicts, cluster }: ServiceParts): Services {
+  return {
+    'pgquorum.v1.Vectors': vectorMethods(vectors),
+    'pgquorum.v1.Collections': collectionMethods(collections),
+    'pgquorum.v1.Replication': replicationMethods(cluster, conflicts),
+    'pgquorum.v1.Cluster': clusterMethods(cluster),
+  } as Services;
+}
+
+export const methodOf = (services: Services, service: string, name: string): Method => {
+  const method = services[service]?.[name];
+  if (method === undefined)
+    throw new PgquorumError('internal', `${service}/${name} is in the .proto and has no method`);
+  return method;
+};

@@ -1,0 +1,44 @@
+import { Controller, Delete, Get, HttpCode, Inject, Param, Put, Req, Res } from '@nestjs/common';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { CollectionOperations } from '../operations/collections.ts';
+import { bodyOf, checkNoQuery } from './call.ts';
+
+@Controller('v1/collections')
+export class CollectionsController {
+  readonly #collections: CollectionOperations;
+
+  constructor(@Inject(CollectionOperations) collections: CollectionOperations) {
+    this.#collections = collections;
+  }
+
+  @Get()
+  async list(@Req() request: FastifyRequest): Promise<object> {
+    checkNoQuery(request);
+    return { items: await this.#collections.list() };
+  }
+
+  @Get(':name')
+  get(@Param('name') name: string, @Req() request: FastifyRequest): Promise<object> {
+    checkNoQuery(request);
+    return this.#collections.get(name);
+  }
+
+  @Put(':name')
+  async put(
+    @Param('name') name: string,
+    @Req() request: FastifyRequest,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<object> {
+    checkNoQuery(request);
+    const { created, collection } = await this.#collections.put(name, bodyOf(request));
+    reply.code(created ? 201 : 200);
+    return collection;
+  }
+
+  @Delete(':name')
+  @HttpCode(204)
+  async drop(@Param('name') name: string, @Req() request: FastifyRequest): Promise<void> {
+    checkNoQuery(request);
+    await this.#collections.drop(name);
+  }
+}

@@ -1,0 +1,129 @@
+/** The gateway's metrics. What is read from the databases is read when the metrics are asked for. */
+import {
+  Counter,
+  createRegistry,
+  Gauge,
+  Histogram,
+  latencyBuckets,
+  type Registry,
+} from '#core/observability/metrics.process.ts';
+import type { Nodes } from '#core/topology/nodes.pg.ts';
+import type { StatusBoard } from '#core/topology/status.pg.ts';
+
+export class GatewayMetrics {
+  readonly registry: Registry;
+  readonly #requests: Histogram<'route' | 'method' | 'status'>;
+  readonly #calls: Histogram<'method' | 'code'>;
+  readonly #writes: Counter<'collection' | 'outcome'>;
+  #written = 0;
+
+  constructor(cluster: string) {
+    this.registry = createRegistry({ app: 'gateway', cluster });
+    const registers = [this.registry];
+    this.#requests = new Histogram({
+      name: 'pgquorum_http_request_seconds',
+      help: 'HTTP requests by route, method and status.',
+      labelNames: ['route', 'method', 'status'],
+      buckets: latencyBuckets,
+      registers,
+    });
+    this.#calls = new Histogram({
+      name: 'pgquorum_grpc_request_seconds',
+      help: 'gRPC calls by method and code.',
+      labelNames: ['method', 'code'],
+      buckets: latencyBuckets,
+      registers,
+    });
+    this.#writes = new Counter({
+      name: 'pgquorum_writes_total',
+      help: 'Written and refused items by collection and outcome: ok or an error code.',
+      labelNames: ['collection', 'outcome'],
+      registers,
+    });
+  }
+
+  /** Items written by this process since its start. */
+  get written(): number {
+    return this.#written;
+  }
+
+  countWrite(collection: string, outcome: string): void {
+    if (outcome === 'ok') this.#written += 1;
+    this.#writes.inc({ collection, outcome });
+  }
+
+  observeRequest(labels: { route: string; method: string; status: number }, seconds: number): void {
+    this.#requests.observe(labels, seconds);
+  }
+
+  observeCall(labels: { method: string; code: string }, seconds: number): void {
+    this.#calls.observe(labels, seconds);
+  }
+
+  watch(nodes: Nodes, board: StatusBoard): void {
+    const registers = [this.registry];
+    const lag = new Gauge({
+      name: 'pgquorum_replication_lag_seconds',
+      help: 'Age of the newest change or heartbeat applied, by edge.',
+      labelNames: ['from', 'to'],
+      registers,
+    });
+    const bytes = new Gauge({
+      name: 'pgquorum_replication_lag_bytes',
+      help: 'WAL of the origin that the edge has not confirmed.',
+      labelNames: ['from', 'to'],
+      registers,
+    });
+    const conflicts = new Gauge({
+      name: 'pgquorum_conflicts_open',
+      help: 'Open conflict records, by node that was asked.',
+      labelNames: ['node'],
+      registers,
+    });
+    const deadLetters = new Gauge({
+      name: 'pgquorum_dead_letters',
+      help: 'Changes that a node can not apply and keeps for an operator.',
+      labelNames: ['node'],
+      registers,
+    });
+    const up = new Gauge({
+      name: 'pgquorum_node_up',
+      help: '1 when the node can be reached.',
+      labelNames: ['node', 'zone'],
+      registers,
+    });
+    const pool = new Gauge({
+      name: 'pgquorum_pool_connections',
+      help: 'Connections and waiting requests of the pool, by node and state.',
+      labelNames: ['node', 'state'],
+      registers,
+    });
+    const refresh = async (): Promise<void> => {
+      const status = await board.read();
+      for (const gauge of [lag, bytes, conflicts, deadLetters]) gauge.reset();
+      for (const edge of status.edges) {
+        if (edge.ms !== null) lag.set({ from: edge.from, to: edge.to }, edge.ms / 1000);
+        if (edge.bytes !== null) bytes.set({ from: edge.from, to: edge.to }, edge.bytes);
+      }
+      for (const report of status.reports) {
+        up.set({ node: report.name, zone: report.zone }, report.facts === null ? 0 : 1);
+        if (report.facts === null) continue;
+        conflicts.set({ node: report.name }, report.facts.openConflicts);
+        deadLetters.set({ node: report.name }, report.facts.deadLetters);
+      }
+      for (const { name, pool: connections } of nodes.all) {
+        pool.set({ node: name, state: 'idle' }, connections.idleCount);
+        pool.set({ node: name, state: 'busy' }, connections.totalCount - connections.idleCount);
+        pool.set({ node: name, state: 'waiting' }, connections.waitingCount);
+      }
+    };
+    this.#refresh = refresh;
+  }
+
+  #refresh: () => Promise<void> = () => Promise.resolve();
+
+  async text(): Promise<string> {
+    await this.#refresh();
+    return this.registry.metrics();
+  }
+}

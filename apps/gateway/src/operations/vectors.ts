@@ -1,0 +1,138 @@
+/** The verbs on vectors, from checked options to results. */
+import type { CollectionDirectory } from '#core/collections/directory.pg.ts';
+import type { CollectionRow } from '#core/collections/catalog.pg.ts';
+import type { Settings } from '#core/config/settings.ts';
+import { PgquorumError } from '#core/errors/error.ts';
+import { deadlineIn } from '#core/postgres/session.pg.ts';
+import type { Reader, ReadResult, StoredVector } from '#core/reads/reader.pg.ts';
+import { checkFields, invalid, isObject } from '#core/requests/fields.ts';
+import { parseSearch } from '#core/search/request.ts';
+import type { Searcher, SearchResult } from '#core/search/searcher.pg.ts';
+import { shardOfKey } from '#core/placement/key-hash.ts';
+import { parseReadOptions, parseTimeout, parseWriteOptions } from '#core/writes/consistency.ts';
+import { checkKey, parseIds, parseItems } from '#core/writes/item.ts';
+import type { ItemResult, WriteContext, Writer } from '#core/writes/writer.pg.ts';
+import type { GatewayMetrics } from '../metrics.ts';
+import type { ReadCall, WriteCall } from './caller.ts';
+
+export interface WriteAnswer {
+  readonly results: readonly ItemResult[];
+  readonly consistency: 'one';
+}
+
+const idempotencyKeyMax = 255;
+
+export class VectorOperations {
+  readonly #settings: Settings;
+  readonly #directory: CollectionDirectory;
+  readonly #writer: Writer;
+  readonly #reader: Reader;
+  readonly #searcher: Searcher;
+  readonly #metrics: GatewayMetrics;
+
+  constructor(parts: {
+    settings: Settings;
+    directory: CollectionDirectory;
+    writer: Writer;
+    reader: Reader;
+    searcher: Searcher;
+    metrics: GatewayMetrics;
+  }) {
+    this.#settings = parts.settings;
+    this.#directory = parts.directory;
+    this.#writer = parts.writer;
+    this.#reader = parts.reader;
+    this.#searcher = parts.searcher;
+    this.#metrics = parts.metrics;
+  }
+
+  async upsert(name: string, body: unknown, call: WriteCall): Promise<WriteAnswer> {
+    const vectors = this.#batch(body, 'vectors');
+    const context = await this.#writeContext(name, 'upsert', call);
+    const { dimension, vectorType, shards } = context.collection.definition;
+    const parsed = parseItems(vectors, { dimension, vectorType, shards });
+    return this.#answer(name, await this.#writer.upsert(context, parsed));
+  }
+
+  async removeAll(name: string, body: unknown, call: WriteCall): Promise<WriteAnswer> {
+    const ids = this.#batch(body, 'ids');
+    const context = await this.#writeContext(name, 'delete', call);
+    return this.#answer(
+      name,
+      await this.#writer.remove(context, parseIds(ids, context.collection.definition.shards)),
+    );
+  }
+
+  async remove(name: string, id: string, call: WriteCall): Promise<Exclude<ItemResult, { error: unknown }>> {
+    const key = checkKey(id);
+    const context = await this.#writeContext(name, 'delete', { ...call, body: key });
+    const { results } = this.#answer(
+      name,
+      await this.#writer.remove(context, [
+        { ok: true, item: { id: key, shard: shardOfKey(key, context.collection.definition.shards) } },
+      ]),
+    );
+    const [result] = results;
+    if (result === undefined) throw new PgquorumError('internal', 'a delete gave no result');
+    if ('error' in result) throw result.error;
+    return result;
+  }
+
+  async get(name: string, id: string, call: ReadCall): Promise<StoredVector> {
+    const key = checkKey(id);
+    const { timeoutMs } = parseReadOptions(call.options);
+    const deadline = deadlineIn(timeoutMs, call.caller.signal);
+    const collection = await this.#directory.get(name, deadline);
+    return this.#reader.get(
+      collection,
+      { id: key, shard: shardOfKey(key, collection.definition.shards) },
+      deadline,
+    );
+  }
+
+  async getAll(name: string, body: unknown, call: ReadCall): Promise<ReadResult[]> {
+    const ids = this.#batch(body, 'ids');
+    const deadline = deadlineIn(parseReadOptions(call.options).timeoutMs, call.caller.signal);
+    const collection = await this.#directory.get(name, deadline);
+    return this.#reader.getAll(collection, parseIds(ids, collection.definition.shards), deadline);
+  }
+
+  async search(name: string, body: unknown, call: ReadCall): Promise<SearchResult> {
+    for (const field of Object.keys(call.options))
+      if (field !== 'timeoutMs')
+        throw new PgquorumError('unknown_field', `${field} is not a field of this request`);
+    const deadline = deadlineIn(parseTimeout(call.options['timeoutMs']), call.caller.signal);
+    const collection: CollectionRow = await this.#directory.get(name, deadline);
+    return this.#searcher.search(collection, parseSearch(body, collection.definition), deadline);
+  }
+
+  async #writeContext(name: string, verb: string, call: WriteCall): Promise<WriteContext> {
+    const { timeoutMs, coordinator } = parseWriteOptions(call.options, this.#settings.consistencyLevel);
+    const deadline = deadlineIn(timeoutMs, call.caller.signal);
+    const { idempotencyKey, body, caller } = call;
+    if (idempotencyKey !== null && (idempotencyKey === '' || idempotencyKey.length > idempotencyKeyMax))
+      throw invalid(`Idempotency-Key: must have 1 to ${idempotencyKeyMax} characters`);
+    const keyed =
+      idempotencyKey === null ? null : { principal: caller.principal, idempotencyKey, verb, body };
+    return { collection: await this.#directory.get(name, deadline), deadline, coordinator, keyed };
+  }
+
+  #batch(body: unknown, field: 'vectors' | 'ids'): unknown[] {
+    if (!isObject(body)) throw invalid('the body must be an object');
+    checkFields(body, '', [field]);
+    const items = body[field];
+    if (!Array.isArray(items)) throw invalid(`${field}: must be an array`);
+    if (items.length > this.#settings.batchItemsMax)
+      throw new PgquorumError(
+        'batch_too_large',
+        `${items.length} items, at most ${this.#settings.batchItemsMax} are taken at once`,
+      );
+    return items;
+  }
+
+  #answer(collection: string, results: readonly ItemResult[]): WriteAnswer {
+    for (const result of results)
+      this.#metrics.countWrite(collection, 'error' in result ? result.error.code : 'ok');
+    return { results, consistency: 'one' };
+  }
+}

@@ -1,0 +1,58 @@
+/** Composition root of the replicator: settings and cluster in, one runner for each kind of loop. */
+import { Module, type DynamicModule, type INestApplicationContext } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import type { Settings } from '#core/config/settings.ts';
+import { PgquorumError } from '#core/errors/error.ts';
+import type { Logger } from '#core/observability/logger.process.ts';
+import { createRegistry } from '#core/observability/metrics.process.ts';
+import { openCluster } from '#core/topology/open-cluster.pg.ts';
+import { EdgesRunner } from './edges.runner.ts';
+import { FeedRunner } from './feed.runner.ts';
+import { HeartbeatRunner } from './heartbeat.runner.ts';
+import { HousekeepingRunner } from './housekeeping.runner.ts';
+import { ReplicationMetrics } from './metrics.ts';
+import { StatusServer } from './status.server.ts';
+import { REPLICATION, type Replication } from './tokens.ts';
+
+@Module({})
+class ReplicatorModule {
+  static with(replication: Replication): DynamicModule {
+    return {
+      module: ReplicatorModule,
+      providers: [
+        { provide: REPLICATION, useValue: replication },
+        HeartbeatRunner,
+        FeedRunner,
+        EdgesRunner,
+        HousekeepingRunner,
+        StatusServer,
+      ],
+    };
+  }
+}
+
+/** Starts every loop; `close` ends them after they have drained. */
+export async function startReplicator(settings: Settings, logger: Logger): Promise<INestApplicationContext> {
+  if (settings.nodes === undefined)
+    throw new PgquorumError(
+      'settings_invalid',
+      'PGQUORUM_NODES is not set: a replicator needs the list of masters',
+    );
+  const log = settings.kafkaBrokers === undefined ? 'wal' : 'kafka';
+  const { nodes, unreachable } = await openCluster({ nodes: settings.nodes, cluster: settings.cluster, log });
+  const names = settings.replicatorNodes ?? nodes.map((node) => node.name);
+  const unknown = names.filter((name) => !nodes.some((node) => node.name === name));
+  if (unknown.length > 0)
+    throw new PgquorumError(
+      'settings_invalid',
+      `PGQUORUM_REPLICATOR_NODES names ${unknown.join(', ')}, which PGQUORUM_NODES does not`,
+    );
+  const served = nodes.filter((node) => names.includes(node.name));
+  const metrics = new ReplicationMetrics(createRegistry({ app: 'replicator', cluster: settings.cluster }));
+  if (unreachable.length > 0) logger.warn({ unreachable }, 'started without some nodes');
+  logger.info({ log, serves: served.map((node) => node.name) }, 'replicator started');
+  return NestFactory.createApplicationContext(
+    ReplicatorModule.with({ settings, log, nodes, served, logger, metrics }),
+    { logger: false },
+  );
+}

@@ -1,0 +1,99 @@
+/** Opens the change log that the settings name: the composition of core's adapters, nothing more. */
+import type pg from 'pg';
+import { setGeneration, type EdgeStart } from '#core/apply/progress.pg.ts';
+import { KafkaLogReader } from '#core/changelog/reader.kafka.ts';
+import { changeCodec } from '#core/changelog/schema.files.ts';
+import { KafkaLogWriter } from '#core/changelog/writer.kafka.ts';
+import { WalChangeLog } from '#core/changelog/wal.pg.ts';
+import type { ChangeLogReader, ChangeLogWriter } from '#core/changelog/port.ts';
+import { PgquorumError } from '#core/errors/error.ts';
+import type { ClusterNode } from '#core/topology/found.pg.ts';
+import { topicName } from '#core/topology/names.ts';
+import type { Replication } from './tokens.ts';
+
+export function openWal(
+  { settings, logger }: Replication,
+  origin: ClusterNode,
+  start: EdgeStart,
+): WalChangeLog {
+  if (start.source.slot === null)
+    throw new PgquorumError('invariant_broken', `the source of origin ${origin.name} names no slot`);
+  return new WalChangeLog({
+    node: origin.address,
+    origin: origin.number,
+    slot: start.source.slot,
+    publication: start.source.publication,
+    transactionBytesMax: settings.transactionBytesMax,
+    onRowless: (collection, keys) =>
+      logger.warn(
+        { collection, keys: keys.length },
+        'rows are gone whose versions are alive: something deleted them with triggers disabled',
+      ),
+  });
+}
+
+const kafkaOf = ({ settings }: Replication) => ({ brokers: settings.kafkaBrokers ?? [] });
+
+function observerOf({ logger }: Replication, doing: string) {
+  return {
+    failed: (problem: { topic: string; error: Error; retryInMs: number }) =>
+      logger.warn(
+        { topic: problem.topic, err: problem.error, retryInMs: problem.retryInMs },
+        `Kafka can not be reached while ${doing}`,
+      ),
+    recovered: ({ topic }: { topic: string }) => logger.info({ topic }, `Kafka is back for ${doing}`),
+  };
+}
+
+export async function openReader(
+  replication: Replication,
+  from: { origin: ClusterNode; start: EdgeStart; control: pg.Client },
+): Promise<ChangeLogReader> {
+  const { origin, start, control } = from;
+  if (replication.log === 'wal') return openWal(replication, origin, start);
+  const reader = new KafkaLogReader({
+    kafka: kafkaOf(replication),
+    topic: topicName(replication.settings.cluster, origin.name),
+    origin: origin.number,
+    codec: changeCodec(),
+    generation: start.source.generation === '' ? null : start.source.generation,
+    observer: observerOf(replication, 'reading'),
+  });
+  return keepingGeneration(reader, (generation) =>
+    setGeneration(control, { origin: origin.number, log: 'kafka', generation }),
+  );
+}
+
+/** Keeps the topic's identity beside the positions before the first of its batches is applied. */
+function keepingGeneration(
+  reader: KafkaLogReader,
+  keep: (generation: string) => Promise<void>,
+): ChangeLogReader {
+  return {
+    origin: reader.origin,
+    confirm: (stream, position) => reader.confirm(stream, position),
+    positions: () => reader.positions(),
+    close: () => reader.close(),
+    async *read(options) {
+      let kept: string | null = null;
+      for await (const batch of reader.read(options)) {
+        if (reader.generation !== null && reader.generation !== kept) await keep((kept = reader.generation));
+        yield batch;
+      }
+    },
+  };
+}
+
+export function openWriter(replication: Replication, origin: ClusterNode): Promise<ChangeLogWriter> {
+  const { settings } = replication;
+  return KafkaLogWriter.open({
+    kafka: kafkaOf(replication),
+    topic: topicName(settings.cluster, origin.name),
+    origin: origin.number,
+    originName: origin.name,
+    settings: { partitions: settings.kafkaPartitions, replication: settings.kafkaReplication },
+    codec: changeCodec(),
+    compression: settings.compression,
+    observer: observerOf(replication, 'appending'),
+  });
+}

@@ -1,0 +1,66 @@
+/** One loop for every edge into a served node: reads the origin's change log and applies it. */
+import {
+  Inject,
+  Injectable,
+  type BeforeApplicationShutdown,
+  type OnApplicationBootstrap,
+} from '@nestjs/common';
+import { runEdge } from '#core/apply/edge.pg.ts';
+import type { ClusterNode } from '#core/topology/found.pg.ts';
+import { openReader } from './change-log.ts';
+import { Loop } from './loop.ts';
+import { REPLICATION, type Replication } from './tokens.ts';
+
+/** How often an idle lane writes how far it is. */
+const idleProgressMs = 1000;
+
+@Injectable()
+export class EdgesRunner implements OnApplicationBootstrap, BeforeApplicationShutdown {
+  readonly #replication: Replication;
+  #loops: Loop[] = [];
+
+  constructor(@Inject(REPLICATION) replication: Replication) {
+    this.#replication = replication;
+  }
+
+  onApplicationBootstrap(): void {
+    const { nodes, served } = this.#replication;
+    this.#loops = served.flatMap((target) =>
+      nodes.filter((origin) => origin.number !== target.number).map((origin) => this.#edge(origin, target)),
+    );
+  }
+
+  #edge(origin: ClusterNode, target: ClusterNode): Loop {
+    const { settings, log, logger, metrics } = this.#replication;
+    const name = `edge ${origin.name} ${target.name}`;
+    const labels = { origin: origin.name, target: target.name };
+    return new Loop(this.#replication, name, (signal, healthy) =>
+      runEdge(
+        {
+          cluster: settings.cluster,
+          origin,
+          target,
+          log,
+          openReader: (start, control) => openReader(this.#replication, { origin, start, control }),
+          lanes: settings.applyLanes,
+          batchSize: settings.batchSize,
+          syncIntervalMs: settings.syncIntervalMs,
+          idleProgressMs,
+          logger: logger.child({ edge: `${origin.name} ${target.name}` }),
+          onHealthy: healthy,
+          onApplied: (counts, durationMs) => {
+            metrics.applied.inc({ ...labels, outcome: 'written' }, counts.written);
+            metrics.applied.inc({ ...labels, outcome: 'skipped' }, counts.skipped);
+            metrics.conflicts.inc(labels, counts.conflicts);
+            metrics.batchSeconds.observe(labels, durationMs / 1000);
+          },
+        },
+        signal,
+      ),
+    );
+  }
+
+  async beforeApplicationShutdown(): Promise<void> {
+    await Promise.all(this.#loops.map((loop) => loop.stop()));
+  }
+}

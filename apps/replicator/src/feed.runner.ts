@@ -1,0 +1,47 @@
+/** With Kafka: one loop a served node that feeds its topic from its WAL. */
+import {
+  Inject,
+  Injectable,
+  type BeforeApplicationShutdown,
+  type OnApplicationBootstrap,
+} from '@nestjs/common';
+import { runFeed } from '#core/changelog/feed.pg.ts';
+import { openWal, openWriter } from './change-log.ts';
+import { Loop } from './loop.ts';
+import { REPLICATION, type Replication } from './tokens.ts';
+
+@Injectable()
+export class FeedRunner implements OnApplicationBootstrap, BeforeApplicationShutdown {
+  readonly #replication: Replication;
+  #loops: Loop[] = [];
+
+  constructor(@Inject(REPLICATION) replication: Replication) {
+    this.#replication = replication;
+  }
+
+  onApplicationBootstrap(): void {
+    const { log, served, settings, metrics } = this.#replication;
+    if (log !== 'kafka') return;
+    this.#loops = served.map(
+      (origin) =>
+        new Loop(this.#replication, `feed ${origin.name}`, (signal, healthy) =>
+          runFeed(
+            {
+              origin,
+              openReader: (start) => openWal(this.#replication, origin, start),
+              openWriter: () => openWriter(this.#replication, origin),
+              batchSize: settings.batchSize,
+              idleProgressMs: 1000,
+              onHealthy: healthy,
+              onFed: (changes) => metrics.fed.inc({ origin: origin.name }, changes),
+            },
+            signal,
+          ),
+        ),
+    );
+  }
+
+  async beforeApplicationShutdown(): Promise<void> {
+    await Promise.all(this.#loops.map((loop) => loop.stop()));
+  }
+}

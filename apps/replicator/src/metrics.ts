@@ -1,0 +1,54 @@
+/** Metrics of a replicator process. */
+import { Counter, Gauge, Histogram, type Registry } from '#core/observability/metrics.process.ts';
+
+export class ReplicationMetrics {
+  readonly applied: Counter<'origin' | 'target' | 'outcome'>;
+  readonly conflicts: Counter<'origin' | 'target'>;
+  readonly batchSeconds: Histogram<'origin' | 'target'>;
+  readonly fed: Counter<'origin'>;
+  readonly running: Gauge<'loop'>;
+  readonly restarts: Counter<'loop'>;
+  readonly registry: Registry;
+
+  constructor(registry: Registry) {
+    this.registry = registry;
+    const registers = [registry];
+    this.applied = new Counter({
+      name: 'pgquorum_changes_applied_total',
+      help: 'Changes taken by a target, written or skipped because it had them.',
+      labelNames: ['origin', 'target', 'outcome'],
+      registers,
+    });
+    this.conflicts = new Counter({
+      name: 'pgquorum_conflicts_found_total',
+      help: 'Conflict records made while applying.',
+      labelNames: ['origin', 'target'],
+      registers,
+    });
+    this.batchSeconds = new Histogram({
+      name: 'pgquorum_apply_batch_seconds',
+      help: 'Time of an apply transaction.',
+      labelNames: ['origin', 'target'],
+      buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5],
+      registers,
+    });
+    this.fed = new Counter({
+      name: 'pgquorum_changes_fed_total',
+      help: 'Changes of an origin appended to its topic.',
+      labelNames: ['origin'],
+      registers,
+    });
+    this.running = new Gauge({
+      name: 'pgquorum_loop_running',
+      help: '1 while a loop of this process runs.',
+      labelNames: ['loop'],
+      registers,
+    });
+    this.restarts = new Counter({
+      name: 'pgquorum_loop_restarts_total',
+      help: 'How often a loop of this process broke and was started again.',
+      labelNames: ['loop'],
+      registers,
+    });
+  }
+}

@@ -1,0 +1,57 @@
+/** With PGQUORUM_METRICS_PORT set: /healthz, /readyz and /metrics of this process. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import {
+  Inject,
+  Injectable,
+  type BeforeApplicationShutdown,
+  type OnApplicationBootstrap,
+} from '@nestjs/common';
+import { REPLICATION, type Replication } from './tokens.ts';
+
+@Injectable()
+export class StatusServer implements OnApplicationBootstrap, BeforeApplicationShutdown {
+  readonly #replication: Replication;
+  #server: Server | null = null;
+
+  constructor(@Inject(REPLICATION) replication: Replication) {
+    this.#replication = replication;
+  }
+
+  async onApplicationBootstrap(): Promise<void> {
+    const { settings, logger } = this.#replication;
+    if (settings.metricsPort === undefined) return;
+    const server = createServer((request, response) => void this.#answer(request, response));
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(settings.metricsPort, settings.host, resolve);
+    });
+    this.#server = server;
+    logger.info({ port: (server.address() as AddressInfo).port }, 'metrics are served');
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const path = (request.url ?? '/').split('?')[0];
+    if (path === '/metrics') {
+      const { registry } = this.#replication.metrics;
+      response.writeHead(200, { 'content-type': registry.contentType }).end(await registry.metrics());
+    } else if (path === '/healthz')
+      response.writeHead(200, { 'content-type': 'application/json' }).end('{"status":"ok"}');
+    else if (path === '/readyz') await this.#ready(response);
+    else response.writeHead(404).end();
+  }
+
+  /** Ready while every loop runs: a loop that waits to be started again is not. */
+  async #ready(response: ServerResponse): Promise<void> {
+    const running = await this.#replication.metrics.running.get();
+    const waiting = running.values.filter((one) => one.value !== 1).map((one) => one.labels.loop);
+    response
+      .writeHead(waiting.length === 0 ? 200 : 503, { 'content-type': 'application/json' })
+      .end(JSON.stringify({ status: waiting.length === 0 ? 'ok' : 'not ready', waiting }));
+  }
+
+  async beforeApplicationShutdown(): Promise<void> {
+    const server = this.#server;
+    if (server !== null) await new Promise((resolve) => server.close(resolve));
+  }
+}

@@ -1,0 +1,19 @@
+/** What the runners are given, by explicit token. */
+import type { Settings } from '#core/config/settings.ts';
+import type { Logger } from '#core/observability/logger.process.ts';
+import type { ClusterNode } from '#core/topology/found.pg.ts';
+import type { LogKind } from '#core/topology/names.ts';
+import type { ReplicationMetrics } from './metrics.ts';
+
+export const REPLICATION = Symbol('replication');
+
+export interface Replication {
+  readonly settings: Settings;
+  readonly log: LogKind;
+  /** All nodes of the cluster. */
+  readonly nodes: readonly ClusterNode[];
+  /** Those that this process serves. */
+  readonly served: readonly ClusterNode[];
+  readonly logger: Logger;
+  readonly metrics: ReplicationMetrics;
+}

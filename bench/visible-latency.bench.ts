@@ -1,0 +1,187 @@
+/**
+ * From the commit of a single row to its being visible on the peer, at 200 writes a second.
+ *
+ * Writes leave on a fixed schedule, whatever becomes of those before them, so a stall is counted for every write that it delays. A connection
+ * to the peer asks without pause which of the missing rows are there; a row counts as visible when that answer is here, so figures are
+ * too long by up to one poll, whose time is reported. Native logical replication is measured in the same way in the same run.
+ *
+ *     node dist/bench/visible-latency.bench.js [wal] [kafka]
+ */
+import type pg from 'pg';
+import { setTimeout as delay } from 'node:timers/promises';
+import { connect } from '#core/postgres/connect.pg.ts';
+import { startKafka } from '#core/testing/broker.kafka.ts';
+import { kafkaAvailable } from '#core/testing/kafka-jars.os.ts';
+import { chosen, finish, full, median, quantile, rounds, say, show, title } from './setup/figures.ts';
+import { drain, makeLink, type LinkKind } from './setup/link.ts';
+import { noIndex, settle, startPair, type Pair } from './setup/masters.ts';
+import { RowSource, rowId, upsertMany, upsertOne } from './setup/rows.ts';
+
+const writesPerSecond = 200;
+const seconds = full ? 60 : 10;
+const warmUpWrites = 2 * writesPerSecond;
+const writers = 8;
+
+interface Write {
+  readonly id: string;
+  committedAt?: number;
+  visibleAt?: number;
+}
+
+interface Latencies {
+  readonly p50: number;
+  readonly p99: number;
+  /** Of the commit itself, as its client saw it. */
+  readonly commitP50: number;
+  readonly pollP50: number;
+  readonly pollP99: number;
+}
+
+/** Asks for the missing rows until told that no more will come and all are there. */
+class Poller {
+  readonly #peer: pg.Client;
+  readonly #table: string;
+  readonly #missing = new Map<string, Write>();
+  readonly polls: number[] = [];
+  complete = false;
+
+  constructor(peer: pg.Client, table: string) {
+    this.#peer = peer;
+    this.#table = table;
+  }
+
+  expect(write: Write): void {
+    this.#missing.set(write.id, write);
+  }
+
+  async run(): Promise<void> {
+    const text = `select id from public.${this.#table} where id = any($1)`;
+    while (!this.complete || this.#missing.size > 0) {
+      if (this.#missing.size === 0) {
+        await new Promise((resolve) => setImmediate(resolve));
+        continue;
+      }
+      const began = performance.now();
+      const found = await this.#peer.query<{ id: string }>({
+        name: `poll ${this.#table}`,
+        text,
+        values: [[...this.#missing.keys()]],
+      });
+      const now = performance.now();
+      this.polls.push(now - began);
+      for (const { id } of found.rows) {
+        this.#missing.get(id)!.visibleAt = now;
+        this.#missing.delete(id);
+      }
+    }
+  }
+}
+
+async function writeOnSchedule(
+  clients: readonly pg.Client[],
+  source: RowSource,
+  options: { table: string; count: number; poller: Poller },
+): Promise<{ writes: Write[]; commits: number[] }> {
+  const { table, count, poller } = options;
+  const rows = Array.from({ length: count }, (_, at) => ({
+    id: rowId('timed', at),
+    vector: source.vector(),
+  }));
+  const writes: Write[] = [];
+  const commits: number[] = [];
+  const idle: Promise<unknown>[] = clients.map(() => Promise.resolve());
+  const began = performance.now();
+  for (const [at, { id, vector }] of rows.entries()) {
+    const due = began + (at * 1000) / writesPerSecond;
+    while (performance.now() < due) await delay(Math.max(0, due - performance.now() - 0.5));
+    const write: Write = { id };
+    writes.push(write);
+    poller.expect(write);
+    const sent = performance.now();
+    const writer = at % clients.length;
+    idle[writer] = idle[writer]!.then(async () => {
+      await upsertOne(clients[writer]!, table, id, vector);
+      write.committedAt = performance.now();
+      commits.push(write.committedAt - sent);
+    });
+  }
+  await Promise.all(idle);
+  return { writes, commits };
+}
+
+async function measure(
+  pair: Pair,
+  options: { kind: LinkKind; table: string; kafkaBrokers: readonly string[] | undefined },
+): Promise<Latencies> {
+  const { kind, table, kafkaBrokers } = options;
+  await using link = await makeLink({ kind, pair, table, index: noIndex, kafkaBrokers });
+  const source = await RowSource.of(pair.atOrigin);
+  for (const batch of source.batches('before', 2000, 100)) await upsertMany(pair.atOrigin, table, batch);
+  await settle(pair.masters.nodes);
+  await drain(link, pair, 2000);
+  const clients = await Promise.all(
+    Array.from({ length: writers }, () => connect(pair.origin, { application: 'bench writer' })),
+  );
+  try {
+    const poller = new Poller(pair.atPeer, table);
+    const polling = poller.run();
+    const { writes, commits } = await writeOnSchedule(clients, source, {
+      table,
+      count: warmUpWrites + seconds * writesPerSecond,
+      poller,
+    });
+    poller.complete = true;
+    await polling;
+    const latencies = writes.slice(warmUpWrites).map((write) => write.visibleAt! - write.committedAt!);
+    const timed = commits.slice(warmUpWrites);
+    return {
+      p50: quantile(latencies, 0.5),
+      p99: quantile(latencies, 0.99),
+      commitP50: quantile(timed, 0.5),
+      pollP50: quantile(poller.polls, 0.5),
+      pollP99: quantile(poller.polls, 0.99),
+    };
+  } finally {
+    await Promise.all(clients.map((client) => client.end()));
+  }
+}
+
+const ms = (value: number): string => value.toFixed(1);
+
+async function run(log: 'wal' | 'kafka'): Promise<void> {
+  title(`${log}: commit to visible on the peer, ${writesPerSecond} single writes/s for ${seconds} s`);
+  await using broker = log === 'kafka' ? await startKafka() : undefined;
+  await using pair = await startPair(log);
+  const found: Record<'native' | 'ours', Latencies[]> = { native: [], ours: [] };
+  for (let round = 0; round < rounds; round += 1) {
+    for (const side of ['native', 'ours'] as const) {
+      const kind = side === 'native' ? 'native' : log;
+      const one = await measure(pair, {
+        kind,
+        table: `seen_${side}_${round}`,
+        kafkaBrokers: side === 'ours' ? broker?.brokers : undefined,
+      });
+      say(
+        `  round ${round + 1}, ${kind}: p50 ${ms(one.p50)} ms, p99 ${ms(one.p99)} ms (the commit itself ${ms(one.commitP50)} ms, a poll ${one.pollP50.toFixed(2)} ms, p99 ${ms(one.pollP99)} ms)`,
+      );
+      found[side].push(one);
+    }
+  }
+  const of = (side: 'native' | 'ours', what: 'p50' | 'p99') => median(found[side].map((one) => one[what]));
+  const value = (side: 'native' | 'ours') => `p50 ${ms(of(side, 'p50'))}, p99 ${ms(of(side, 'p99'))} ms`;
+  show({ name: 'native logical replication, binary', value: value('native') });
+  show({
+    name: `pgquorum through ${log}`,
+    value: value('ours'),
+    ratio: of('ours', 'p50') / of('native', 'p50'),
+    against: "native's p50",
+    ...(log === 'wal' ? { goal: { text: 'p50 under 5 ms', met: of('ours', 'p50') < 5 } } : {}),
+  });
+}
+
+const kafka = await kafkaAvailable();
+for (const log of chosen(['wal', 'kafka'])) {
+  if (log === 'kafka' && kafka.kind === 'unavailable') say(`\nkafka is left out: ${kafka.reason}`);
+  else await run(log);
+}
+finish();

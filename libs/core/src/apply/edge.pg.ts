@@ -1,0 +1,163 @@
+/**
+ * One edge: the change log of one origin, read and applied to one target. Reads at the pace of its lanes, confirms what all of them hold, and
+ * says in pgquorum.source what keeps it from going on. `run` ends when the signal aborts, after the lanes have finished what they had.
+ */
+import type pg from 'pg';
+import type { NodeAddress } from '../config/settings.ts';
+import type { LogBatch } from '../changelog/change.ts';
+import type { ChangeLogReader } from '../changelog/port.ts';
+import type { Logger } from '../observability/logger.process.ts';
+import { closeClient, connect } from '../postgres/connect.pg.ts';
+import type { NodeNumber } from '../versioning/version.ts';
+import { Lane } from './lane.pg.ts';
+import { ParkedDrain } from './parked-drain.pg.ts';
+import { LanePositions } from './positions.ts';
+import { readStart, setProblem, type EdgeStart } from './progress.pg.ts';
+import type { ApplyCounts } from './outcomes.ts';
+
+export interface EdgeOptions {
+  readonly cluster: string;
+  readonly origin: { readonly number: NodeNumber; readonly name: string };
+  readonly target: { readonly number: NodeNumber; readonly name: string; readonly address: NodeAddress };
+  readonly log: 'wal' | 'kafka';
+  readonly openReader: (start: EdgeStart, control: pg.Client) => Promise<ChangeLogReader>;
+  readonly lanes: number;
+  readonly batchSize: number;
+  readonly syncIntervalMs: number;
+  readonly idleProgressMs: number;
+  readonly logger: Logger;
+  /** Called once the log of the origin flows. */
+  readonly onHealthy?: () => void;
+  readonly onApplied?: (counts: ApplyCounts, durationMs: number) => void;
+}
+
+/** How much may wait in a lane before reading pauses. */
+const laneRoom = { bytes: 16 * 1024 * 1024 };
+/** How long the lanes may take to finish at a shutdown. */
+const drainMs = 10_000;
+
+/** Runs the edge once: until the signal aborts or something breaks. The caller starts it again. */
+export async function runEdge(options: EdgeOptions, signal: AbortSignal): Promise<void> {
+  const { origin, target, log } = options;
+  const control = await connect(target.address, {
+    application: `pgquorum edge ${origin.name} ${target.name}`,
+    answerWithinMs: 30_000,
+  });
+  const hard = new AbortController();
+  let reader: ChangeLogReader | null = null;
+  try {
+    const start = await readStart(control, { origin: origin.number, log, lanes: options.lanes });
+    reader = await options.openReader(start, control);
+    const running = new RunningEdge(options, start, reader, hard.signal);
+    const drain = new ParkedDrain({ ...options, resume: (collection) => running.resume(collection) });
+    await Promise.all([
+      running.run(signal, control),
+      drain.run(AbortSignal.any([signal, running.stopped]), control),
+    ]);
+  } catch (cause) {
+    if (!signal.aborted)
+      await setProblem(control, { origin: origin.number, log, problem: describe(cause) }).catch(
+        () => undefined,
+      ); // the target itself may be what is down
+    throw cause;
+  } finally {
+    hard.abort();
+    await reader?.close();
+    await closeClient(control);
+  }
+}
+
+export const describe = (cause: unknown): string =>
+  (cause instanceof Error ? cause.message : String(cause)).slice(0, 500);
+
+class RunningEdge {
+  private readonly options: EdgeOptions;
+  private readonly reader: ChangeLogReader;
+  private readonly start: EdgeStart;
+  private readonly lanes: Lane[];
+  private readonly hard: AbortSignal;
+  private readonly ended = new AbortController();
+
+  constructor(options: EdgeOptions, start: EdgeStart, reader: ChangeLogReader, hard: AbortSignal) {
+    this.options = options;
+    this.reader = reader;
+    this.start = start;
+    this.hard = hard;
+    const positions = new LanePositions(options.lanes, start.from);
+    this.lanes = Array.from({ length: options.lanes }, (_, lane) => this.makeLane(lane, positions));
+  }
+
+  get stopped(): AbortSignal {
+    return this.ended.signal;
+  }
+
+  resume(collection: string): void {
+    for (const lane of this.lanes) lane.resume(collection);
+  }
+
+  private makeLane(lane: number, positions: LanePositions): Lane {
+    const { cluster, origin, target, log } = this.options;
+    return new Lane({
+      ...this.options,
+      origin: origin.number,
+      lane,
+      session: {
+        node: target.address,
+        application: `pgquorum apply ${origin.name} ${target.name} ${lane}`,
+        originName: `pgquorum_${cluster}_${log}_${origin.number}_${target.number}_${lane}`,
+      },
+      onDurable: (stream, position) => {
+        const held = positions.note(lane, stream, position);
+        if (held !== null) this.reader.confirm(stream, held);
+      },
+      onApplied: (counts, durationMs) => this.options.onApplied?.(counts, durationMs),
+      onProblem: (problem) => {
+        if (problem !== null) this.options.logger.warn({ lane }, problem);
+      },
+    });
+  }
+
+  async run(signal: AbortSignal, control: pg.Client): Promise<void> {
+    const lanes = this.lanes.map((lane) => lane.run(this.hard));
+    const release = () => this.lanes.forEach((lane) => lane.release());
+    signal.addEventListener('abort', release, { once: true });
+    try {
+      // A lane ends before it was told to only by failing.
+      await Promise.race([this.read(signal, control), ...lanes]);
+      for (const lane of this.lanes) lane.drain();
+      const timer = AbortSignal.timeout(drainMs);
+      await Promise.race([
+        Promise.all(lanes),
+        new Promise((resolve) => timer.addEventListener('abort', resolve, { once: true })),
+      ]);
+    } finally {
+      signal.removeEventListener('abort', release);
+      this.ended.abort();
+      await this.reader.close();
+    }
+  }
+
+  private async read(signal: AbortSignal, control: pg.Client): Promise<void> {
+    const { origin, log } = this.options;
+    let healthy = false;
+    for await (const batch of this.reader.read({ from: this.start.from, signal })) {
+      if (!healthy) {
+        await setProblem(control, { origin: origin.number, log, problem: null });
+        healthy = true;
+        this.options.onHealthy?.();
+      }
+      this.dispatch(batch);
+      for (const lane of this.lanes)
+        await lane.room({ items: this.options.batchSize * 4, bytes: laneRoom.bytes }, signal);
+    }
+  }
+
+  private dispatch(batch: LogBatch): void {
+    for (const change of batch.changes) {
+      if (change.kind === 'heartbeat') continue;
+      this.lanes[(change.shard as number) % this.lanes.length]!.push({ change, commit: batch });
+    }
+    if (batch.position === null) return;
+    for (const lane of this.lanes) lane.mark(batch.stream, batch.position, batch.commitTimeMs);
+  }
+}

@@ -1,0 +1,207 @@
+/**
+ * What stands here for the keys of a batch: rows and versions locked in the order that users' statements take them, then read. The order of the statements
+ * is the point: see transaction.pg.ts.
+ */
+import { keyText, type ConflictRecord } from '../changelog/change.ts';
+import { conflictJsonSql, recordFromJson, type ConflictJson } from '../conflicts/record.ts';
+import { PgquorumError } from '../errors/error.ts';
+import { covers, type Clock } from '../versioning/clock.ts';
+import type { RequestWrite } from '../versioning/merge.ts';
+import type { Epoch, HlcValue, NodeNumber } from '../versioning/version.ts';
+import { textArray, uuidArray } from './binary-array.ts';
+import type { CollectionStatements } from './collection-statements.pg.ts';
+import { readEarlier } from './earlier.pg.ts';
+import { requestsOf, type KeyWork, type LocalVersion } from './key-work.ts';
+import { LocalWriteSlippedIn, UnversionedRows } from './outcomes.ts';
+import * as sql from './statements.ts';
+
+interface RequestRow {
+  key: string;
+  request: string;
+  origin: number;
+  counter: string;
+  hlc: string;
+}
+
+const losersSql = `select ${conflictJsonSql('c')} as record from pgquorum.conflict c where c.collection = $1 and c.key = any($2::text[]) and c.state = 'open'`;
+
+export class LocalStates {
+  readonly present = new Set<string>();
+  readonly versions = new Map<string, LocalVersion>();
+  readonly openLosers = new Map<string, ConflictRecord[]>();
+  readonly requests = new Map<string, Map<string, RequestWrite[]>>();
+  /** Rows that were gone behind the triggers' back, with nothing lost by it. */
+  vanished = 0;
+  userTriggers = false;
+  private readonly statements: CollectionStatements;
+  private held: ReadonlySet<number> = new Set();
+
+  constructor(statements: CollectionStatements) {
+    this.statements = statements;
+  }
+
+  /** Sends every locking and reading statement at once. Gives back what an earlier collection of this name had reached. */
+  async read(keys: ReadonlyMap<string, KeyWork>): Promise<Clock> {
+    const { session, table } = this.statements;
+    if (keys.size === 0) return readEarlier(session, table.collection);
+    const works = [...keys.values()];
+    const [shards, rows, , versions, triggers, losers, requests, earlier] = await settled([
+      this.shards(works),
+      ...this.lockedReads(works),
+      session.client.query<{ record: ConflictJson }>({
+        name: 'losers',
+        text: losersSql,
+        values: [table.collection, textArray([...keys.keys()])],
+      }),
+      this.knownRequests(works),
+      // Last: the locks keep the table from being dropped and made anew after this.
+      readEarlier(session, table.collection),
+    ]);
+    this.held = new Set(shards.rows.filter((row) => row.role !== 'none').map((row) => row.shard));
+    this.userTriggers = triggers.rows.length > 0;
+    const width = table.key.length;
+    for (const row of rows.rows) this.present.add(keyText(row as string[]));
+    for (const row of versions.rows)
+      this.versions.set(keyText(row.slice(0, width) as string[]), readVersion(row.slice(width)));
+    for (const { record } of losers.rows) push(this.openLosers, record.key, recordFromJson(record));
+    for (const row of requests) this.note(row);
+    return earlier;
+  }
+
+  private shards(works: readonly KeyWork[]) {
+    const { session, table } = this.statements;
+    const shards = [...new Set(works.map((work) => work.shard))].sort((a, b) => a - b);
+    return session.client.query<{ shard: number; role: string }>({
+      name: 'shards',
+      text: sql.checkShardsSql,
+      values: [table.collection, shards],
+    });
+  }
+
+  private lockedReads(works: readonly KeyWork[]) {
+    const { session, table } = this.statements;
+    const keys = this.statements.keyArrays(works.map((work) => work.key));
+    const query = (name: string, text: string, values: unknown[]) =>
+      session.client.query<unknown[]>({ name: this.statements.named(name), text, values, rowMode: 'array' });
+    return [
+      query('lockr', sql.lockRowsSql(table), keys),
+      query('lockv', sql.lockVersionsSql(table), keys),
+      query('readv', sql.readVersionsSql(table), keys),
+      query('trigs', sql.userTriggersSql(table, session.replicaRole), []),
+    ] as const;
+  }
+
+  private async knownRequests(works: readonly KeyWork[]): Promise<RequestRow[]> {
+    const { session, table } = this.statements;
+    const named = requestsOf(works.flatMap((work) => work.writes));
+    if (named.length === 0) return [];
+    const values = [
+      table.collection,
+      textArray(named.map((one) => one.key)),
+      uuidArray(named.map((one) => one.request)),
+    ];
+    return (await session.client.query<RequestRow>({ name: 'requests', text: sql.knownRequestsSql, values }))
+      .rows;
+  }
+
+  private note(row: RequestRow): void {
+    let known = this.requests.get(row.key);
+    if (known === undefined) this.requests.set(row.key, (known = new Map()));
+    push(known, row.request, {
+      dot: { origin: row.origin as NodeNumber, counter: Number(row.counter) },
+      hlc: BigInt(row.hlc) as HlcValue,
+    });
+  }
+
+  /** Before anything is planned: this node has to hold the keys' shards, and rows and versions have to agree. */
+  async check(keys: ReadonlyMap<string, KeyWork>): Promise<void> {
+    if ([...keys.values()].some((work) => !this.held.has(work.shard)))
+      throw new PgquorumError(
+        'stale_shard_map',
+        `this node does not hold all shards of ${this.statements.table.collection} that a change belongs to`,
+      );
+    await this.checkPresence(keys);
+  }
+
+  private async checkPresence(keys: ReadonlyMap<string, KeyWork>): Promise<void> {
+    const unversioned: (readonly string[])[] = [];
+    const disagreeing: KeyWork[] = [];
+    for (const [text, work] of keys) {
+      const version = this.versions.get(text);
+      const present = this.present.has(text);
+      if (present && version === undefined) unversioned.push(work.key);
+      else if (present !== (version !== undefined && !version.version.deleted)) disagreeing.push(work);
+    }
+    if (disagreeing.length > 0) unversioned.push(...(await this.behindTriggers(disagreeing)));
+    if (unversioned.length > 0) throw new UnversionedRows(this.statements.table.collection, unversioned);
+  }
+
+  /**
+   * Row and version were read one after the other, so usually a user's transaction was committed in between: start over. When they disagree within one
+   * snapshot too, the row came or went behind the triggers' back. A row that is gone takes nothing with it where what came has seen its version;
+   * everything else is for stamping, since it would be overwritten unrecorded.
+   */
+  private async behindTriggers(works: readonly KeyWork[]): Promise<(readonly string[])[]> {
+    const { session, table } = this.statements;
+    const found = await session.client.query<string[]>({
+      text: sql.disagreeingSql(table),
+      values: this.statements.keyArrays(works.map((work) => work.key)),
+      rowMode: 'array',
+    });
+    const real = new Set(found.rows.map((row) => keyText(row)));
+    if (works.some((work) => !real.has(keyText(work.key))))
+      throw new LocalWriteSlippedIn(`presence of a row of ${table.collection} changed`);
+    const harmless = works.filter((work) => {
+      const { version } = this.versions.get(keyText(work.key))!;
+      return !version.deleted && work.writes.some((write) => covers(write.version.clock, version.dot));
+    });
+    this.vanished = harmless.length;
+    return works.filter((work) => !harmless.includes(work)).map((work) => work.key);
+  }
+}
+
+type Settled<T extends readonly unknown[]> = { -readonly [K in keyof T]: Awaited<T[K]> };
+
+/** Waits for all, also after the first failure: nothing may still be on its way when the transaction is rolled back. */
+async function settled<T extends readonly unknown[]>(sent: readonly [...T]): Promise<Settled<T>> {
+  const results: PromiseSettledResult<unknown>[] = await Promise.allSettled(sent);
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed) throw failed.reason;
+  return results.map((result) => (result as PromiseFulfilledResult<unknown>).value) as Settled<T>;
+}
+
+function push<V>(map: Map<string, V[]>, key: string, value: V): void {
+  const list = map.get(key);
+  if (list === undefined) map.set(key, [value]);
+  else list.push(value);
+}
+
+function readVersion(row: unknown[]): LocalVersion {
+  const [rank, epoch, hlc, origin, counter, clockText, seenText, deleted, request, crdt] = row as [
+    number,
+    string,
+    string,
+    number,
+    string,
+    string,
+    string | null,
+    boolean,
+    string | null,
+    string | null,
+  ];
+  const clock = JSON.parse(clockText) as Clock;
+  return {
+    version: {
+      rank,
+      epoch: BigInt(epoch) as Epoch,
+      hlc: BigInt(hlc) as HlcValue,
+      dot: { origin: origin as NodeNumber, counter: Number(counter) },
+      clock,
+      deleted,
+      request,
+      crdt: crdt === null ? null : (JSON.parse(crdt) as unknown),
+    },
+    seen: seenText === null ? clock : (JSON.parse(seenText) as Clock),
+    seenText: seenText ?? clockText,
+  };
+}

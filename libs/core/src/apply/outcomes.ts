@@ -1,0 +1,25 @@
+/** How an apply transaction can end. Pure. */
+export interface ApplyCounts {
+  written: number;
+  skipped: number;
+  conflicts: number;
+  /** Rows that were gone behind the triggers' back, with nothing lost by it. */
+  vanished: number;
+}
+
+/** A local write slipped in between reading and writing; nothing was kept. */
+export class LocalWriteSlippedIn extends Error {
+  override readonly name = 'LocalWriteSlippedIn';
+}
+
+/** Rows that have no version, or another presence than it says: they came or went behind the triggers' back and have to be stamped before they can be compared. */
+export class UnversionedRows extends Error {
+  override readonly name = 'UnversionedRows';
+  readonly collection: string;
+  readonly keys: readonly (readonly string[])[];
+  constructor(collection: string, keys: readonly (readonly string[])[]) {
+    super(`${keys.length} rows of ${collection} have no version`);
+    this.collection = collection;
+    this.keys = keys;
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * Planning in pure code: what the merge of incoming changes into one key's local state means for the tables. The transaction that carries
+ * it out is transaction.pg.ts; the simulation runs this very function.
+ */
+import { covers, join, sameClock, type Clock } from '../versioning/clock.ts';
+import {
+  conflictKind,
+  mergeStates,
+  versionsOf,
+  type ConflictKind,
+  type KeyState,
+  type KnownRequests,
+  type RequestWrite,
+  type Stamped,
+} from '../versioning/merge.ts';
+import { sameDot, type Dot, type Version } from '../versioning/version.ts';
+
+/** Where the row of a version is to be found while merging. */
+export type RowSource =
+  | { readonly kind: 'local' }
+  | { readonly kind: 'record'; readonly dot: Dot }
+  | { readonly kind: 'incoming'; readonly at: number };
+
+export interface NewLoser {
+  readonly kind: ConflictKind;
+  readonly loser: Stamped<RowSource>;
+  readonly winner: Version;
+}
+
+export interface KeyPlan {
+  /** What the row and the version become; null when the winner stays. */
+  readonly winner: Stamped<RowSource> | null;
+  /** The new `seen`; null when it stays and the winner too. */
+  readonly seen: Clock | null;
+  readonly newLosers: readonly NewLoser[];
+  /** Dots of open records that something has seen now. */
+  readonly superseded: readonly Dot[];
+}
+
+/** True when nothing at all has to be written for the key. */
+export const isNothing = (plan: KeyPlan): boolean =>
+  plan.winner === null && plan.seen === null && plan.newLosers.length === 0 && plan.superseded.length === 0;
+
+const nothing: KeyPlan = Object.freeze({ winner: null, seen: null, newLosers: [], superseded: [] });
+
+/**
+ * Merges `incoming`, in order, into `local`. Losers that come and go within one call still count as found: concurrent writes leave a record
+ * even when the write that has seen both arrives in the same batch.
+ */
+export function planKey(
+  local: KeyState<RowSource>,
+  incoming: readonly KeyState<RowSource>[],
+  requests: KnownRequests,
+): KeyPlan {
+  let state = local;
+  const found: NewLoser[] = [];
+  const known = incoming.length > 1 ? withRequests(requests, incoming) : requests;
+  for (const next of incoming) {
+    const fast = planFast(state, next);
+    const merged = fast ?? mergeStates(state, next, known);
+    if (fast === null) noteLosers(merged, local.losers, found);
+    state = merged;
+  }
+  if (state === local || state.winner === null) return nothing;
+  const stays = local.winner !== null && sameDot(local.winner.version.dot, state.winner.version.dot);
+  const open = (dot: Dot): boolean => state.losers.some((one) => sameDot(one.version.dot, dot));
+  return {
+    winner: stays ? null : state.winner,
+    seen: stays && sameClock(local.seen, state.seen) ? null : state.seen,
+    newLosers: found,
+    superseded: [...local.losers, ...found.map(({ loser }) => loser)]
+      .map((one) => one.version.dot)
+      .filter((dot) => !open(dot)),
+  };
+}
+
+/** What is known of requests once all of `incoming` has come: one of them may be overwritten by the next, yet be the reason to drop a third. */
+function withRequests(requests: KnownRequests, incoming: readonly KeyState<RowSource>[]): KnownRequests {
+  let known: Map<string, RequestWrite[]> | undefined;
+  for (const { version } of incoming.flatMap(versionsOf)) {
+    if (version.request === null) continue;
+    known ??= new Map([...requests].map(([request, writes]) => [request, [...writes]]));
+    const writes = known.get(version.request);
+    if (writes === undefined) known.set(version.request, [version]);
+    else writes.push(version);
+  }
+  return known ?? requests;
+}
+
+/**
+ * The common cases without building sets: first write of a key, repetition, clean overwrite. Null when the merge has to decide. Requests do not
+ * matter here: they only decide which losers are open, and there are none.
+ */
+function planFast(state: KeyState<RowSource>, next: KeyState<RowSource>): KeyState<RowSource> | null {
+  if (state.losers.length > 0 || next.losers.length > 0 || next.winner === null) return null;
+  if (state.winner === null) return Object.keys(state.seen).length === 0 ? next : null;
+  const theirs = next.winner.version;
+  if (covers(state.seen, theirs.dot)) {
+    const seen = join(state.seen, next.seen);
+    return seen === state.seen ? state : { ...state, seen };
+  }
+  if (covers(theirs.clock, state.winner.version.dot))
+    return { winner: next.winner, seen: join(next.seen, state.seen), losers: [] };
+  return null;
+}
+
+/** Adds the losers that have no record yet. */
+function noteLosers(
+  merged: KeyState<RowSource>,
+  recorded: readonly Stamped<RowSource>[],
+  found: NewLoser[],
+): void {
+  if (merged.winner === null) return;
+  for (const loser of merged.losers) {
+    const isIt = (one: Stamped<RowSource>): boolean => sameDot(one.version.dot, loser.version.dot);
+    if (recorded.some(isIt) || found.some((one) => isIt(one.loser))) continue;
+    found.push({
+      kind: conflictKind(merged.winner.version, loser.version),
+      loser,
+      winner: merged.winner.version,
+    });
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * One connection that applies: opened with the settings that apply needs, marked with a replication origin where the role may, and with the
+ * target's catalog at hand. Who holds it runs one transaction at a time on it.
+ */
+import pg from 'pg';
+import type { ColumnArray } from './binary-array.ts';
+import { runBulk, SendBuffer } from './bulk-statement.pg.ts';
+import type { NodeAddress } from '../config/settings.ts';
+import { clientConfig, closeClient } from '../postgres/connect.pg.ts';
+import { quoteText } from '../postgres/identifier.ts';
+import { sqlStateOf } from '../postgres/sqlstate.ts';
+import { TargetCatalog } from './target.pg.ts';
+
+export interface SessionOptions {
+  readonly node: NodeAddress;
+  readonly application: string;
+  /** Name of the replication origin to mark this session with; an origin is active in one session only. */
+  readonly originName: string;
+}
+
+/** An apply transaction's statements take milliseconds, with an ANN index on the target perhaps seconds. */
+const answerWithinMs = 30_000;
+
+export class ApplySession {
+  readonly client: pg.Client;
+  readonly catalog: TargetCatalog;
+  /** May this role switch off users' triggers for its transactions? */
+  readonly replicaRole: boolean;
+  /** Does the WAL say of this session's changes that replication made them? */
+  readonly marked: boolean;
+  readonly localNumber: number;
+  private readonly sendBuffer = new SendBuffer();
+
+  private constructor(
+    client: pg.Client,
+    facts: { replicaRole: boolean; marked: boolean; localNumber: number },
+  ) {
+    this.client = client;
+    this.catalog = new TargetCatalog(client);
+    this.replicaRole = facts.replicaRole;
+    this.marked = facts.marked;
+    this.localNumber = facts.localNumber;
+  }
+
+  static async open(options: SessionOptions): Promise<ApplySession> {
+    const client = new pg.Client({
+      ...clientConfig(options.node, { application: options.application, pipeline: true, answerWithinMs }),
+    });
+    client.on('error', () => undefined); // the statement that notices it rejects
+    try {
+      await client.connect();
+      // Statements here look keys up, whatever the planner thinks of an empty table today: a plan made once has to stay right when it grows.
+      await client.query(
+        'set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_bitmapscan = off; set jit = off',
+      );
+      const facts = await client.query<{ number: number; replica: boolean }>(
+        `select n.number, coalesce((select rolsuper from pg_roles where rolname = current_user), false) or has_parameter_privilege(current_user, 'session_replication_role', 'set') as replica from pgquorum.node n`,
+      );
+      const marked = await mark(client, options.originName);
+      return new ApplySession(client, {
+        replicaRole: facts.rows[0]!.replica,
+        marked,
+        localNumber: facts.rows[0]!.number,
+      });
+    } catch (cause) {
+      await closeClient(client);
+      throw cause;
+    }
+  }
+
+  /** A prepared statement, named after its text by the caller. */
+  run<R extends pg.QueryResultRow>(
+    name: string,
+    text: string,
+    values: unknown[],
+  ): Promise<pg.QueryResult<R>> {
+    return this.client.query<R>({ name, text, values });
+  }
+
+  /** The same for the rows of a batch. */
+  runBulk(name: string, text: string, columns: readonly ColumnArray[]): Promise<pg.QueryResult> {
+    return runBulk(this.client, { name, text, columns, buffer: this.sendBuffer });
+  }
+
+  async close(): Promise<void> {
+    await closeClient(this.client);
+  }
+}
+
+/** Not being allowed to, or finding the origin active elsewhere, only costs time: versions say themselves who wrote them. */
+async function mark(client: pg.Client, name: string): Promise<boolean> {
+  const origin = quoteText(name);
+  const allowed = await client.query<{ allowed: boolean }>(
+    `select bool_and(has_function_privilege(p.oid, 'execute')) as allowed from pg_proc p where p.pronamespace = 'pg_catalog'::regnamespace
+     and p.proname in ('pg_replication_origin_create', 'pg_replication_origin_oid', 'pg_replication_origin_session_setup')`,
+  );
+  if (!allowed.rows[0]!.allowed) return false;
+  try {
+    await client.query(
+      `select pg_replication_origin_create(${origin}) where pg_replication_origin_oid(${origin}) is null`,
+    );
+    await client.query(`select pg_replication_origin_session_setup(${origin})`);
+    return true;
+  } catch (cause) {
+    if (sqlStateOf(cause) === null) throw cause;
+    return false;
+  }
+}

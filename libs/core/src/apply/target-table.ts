@@ -1,0 +1,20 @@
+/** A collection's table on the node that is applied to, as statements need to know it. Pure types. */
+import type { CollectionTable } from '../collections/definition.ts';
+import type { TypeShape } from './type-shape.ts';
+
+export interface TargetColumn {
+  readonly name: string;
+  /** Type name without schema, as in a TableImage: of a domain, the type under it. */
+  readonly type: string;
+  readonly typeOid: number;
+  /** Schema-qualified and quoted, for casts. */
+  readonly sqlType: string;
+  readonly isArray: boolean;
+  readonly generated: boolean;
+  /** Where its values name types by oid. */
+  readonly shape: TypeShape | null;
+}
+
+export interface TargetTable extends CollectionTable {
+  readonly columns: readonly TargetColumn[];
+}

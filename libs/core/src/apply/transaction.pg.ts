@@ -1,0 +1,117 @@
+/**
+ * The apply transaction. Invariants, and what would break them:
+ * - a row and its version are changed together, or not at all: versions are written by compare-and-set against what the plan was made from; a
+ *   count that is off means that a local write slipped in between, so all is rolled back and done again;
+ * - rows are locked before versions and both in key order, as users' statements take them; a tombstone's version is never locked before its
+ *   row exists: a user's insert would wait for us with its row in hand while we wait for that row;
+ * - the applier gives way: a short lock_timeout, then it starts over;
+ * - locks are taken in one statement and read under in a later one: a locking statement may return what its older snapshot saw.
+ */
+import type { DataChange } from '../changelog/change.ts';
+import { PgquorumError } from '../errors/error.ts';
+import type { ApplyCounts } from './outcomes.ts';
+import type { ApplySession } from './session.pg.ts';
+import { readEarlier } from './earlier.pg.ts';
+import type { TargetTable } from './target-table.ts';
+import { covers } from '../versioning/clock.ts';
+import { beginSql, progressSql } from './statements.ts';
+import { int4Array, int8Array } from './binary-array.ts';
+import { CollectionWork } from './work.pg.ts';
+
+/** What a batch proves when it is committed: the position up to which its lane holds each stream. */
+export interface ProgressMark {
+  readonly stream: number;
+  readonly position: bigint;
+  readonly commitTimeMs: number;
+  readonly changes: number;
+}
+
+export interface ProgressWrite {
+  readonly origin: number;
+  readonly log: string;
+  readonly lane: number;
+  readonly marks: readonly ProgressMark[];
+}
+
+export interface ApplyRequest {
+  readonly changes: readonly DataChange[];
+  readonly progress: ProgressWrite | null;
+  /** Further statements of the same transaction, e.g. the removal of what was parked. */
+  readonly also?: (session: ApplySession) => Promise<unknown>;
+  readonly lockTimeoutMs: number;
+}
+
+export async function applyTransaction(session: ApplySession, request: ApplyRequest): Promise<ApplyCounts> {
+  const counts: ApplyCounts = { written: 0, skipped: 0, conflicts: 0, vanished: 0 };
+  const works: CollectionWork[] = [];
+  for (const [collection, changes] of Map.groupBy(request.changes, (change) => change.collection)) {
+    const table = await findTable(session, collection, changes);
+    if (table !== null) works.push(new CollectionWork(session, table, changes));
+  }
+  const started = session.client.query(
+    beginSql({ lockTimeoutMs: request.lockTimeoutMs, replicaRole: session.replicaRole }),
+  );
+  try {
+    // Everything is sent at once; the server runs it in order, so locks come before the reads under them.
+    await all([started, ...works.map((work) => work.read())]);
+    const writes: Promise<unknown>[] = [];
+    for (const work of works) writes.push(work.write(counts));
+    if (request.progress !== null) writes.push(writeProgress(session, request.progress));
+    if (request.also) writes.push(request.also(session));
+    await all(writes);
+    await session.client.query('commit');
+    return counts;
+  } catch (cause) {
+    await session.client.query('rollback').catch(() => undefined); // the connection may be what failed
+    throw cause;
+  }
+}
+
+/** Null when the collection was dropped with all that the changes are about. Throws `schema_drift` when it is not here yet. */
+async function findTable(
+  session: ApplySession,
+  collection: string,
+  changes: readonly DataChange[],
+): Promise<TargetTable | null> {
+  try {
+    return await session.catalog.table(collection);
+  } catch (cause) {
+    if (!(cause instanceof PgquorumError) || cause.code !== 'schema_drift') throw cause;
+    const earlier = await readEarlier(session, collection);
+    if (
+      changes.every((change) =>
+        covers(earlier, change.kind === 'write' ? change.version.dot : change.record.loser.dot),
+      )
+    )
+      return null;
+    throw cause;
+  }
+}
+
+/** Waits for all, then throws the first failure: nothing of a broken transaction may still be on its way when it is rolled back. */
+async function all(work: readonly Promise<unknown>[]): Promise<void> {
+  const results = await Promise.allSettled(work);
+  const failed = results
+    .filter((result) => result.status === 'rejected')
+    .map((result) => result.reason as unknown);
+  // Statements after the first failure fail only because the transaction did (25P02): the others tell more.
+  const telling = failed.find((reason) => (reason as { code?: string }).code !== '25P02') ?? failed[0];
+  if (telling !== undefined) throw telling;
+}
+
+export async function writeProgress(
+  session: ApplySession,
+  { origin, log, lane, marks }: ProgressWrite,
+): Promise<void> {
+  const written = await session.run('progress', progressSql, [
+    origin,
+    log,
+    lane,
+    int4Array(marks.map((mark) => mark.stream)),
+    int8Array(marks.map((mark) => mark.position)),
+    int8Array(marks.map((mark) => Math.round(mark.commitTimeMs))),
+    int8Array(marks.map((mark) => mark.changes)),
+  ]);
+  if (written.rowCount !== marks.length)
+    throw new PgquorumError('invariant_broken', 'progress was not written');
+}

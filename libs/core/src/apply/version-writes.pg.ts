@@ -1,0 +1,75 @@
+/** Writes the versions of a batch by compare-and-set against what the plan was made from. */
+import { sameClock } from '../versioning/clock.ts';
+import { boolArray, int2Array, int4Array, int8Array, jsonbArray, uuidArray } from './binary-array.ts';
+import type { CollectionStatements } from './collection-statements.pg.ts';
+import type { Planned } from './key-work.ts';
+import { LocalWriteSlippedIn } from './outcomes.ts';
+import * as sql from './statements.ts';
+
+/** Sends the statements; one rejects with LocalWriteSlippedIn when a version was not what it was planned from. */
+export function writeVersions(
+  statements: CollectionStatements,
+  planned: readonly Planned[],
+  sent: Promise<unknown>[],
+): void {
+  const touched = planned.filter(({ plan }) => plan.winner !== null || plan.seen !== null);
+  const known = touched.filter(({ local }) => local !== undefined);
+  const fresh = touched.filter(({ local }) => local === undefined);
+  if (known.length > 0) {
+    const values = [
+      ...versionArrays(statements, known),
+      int2Array(known.map(({ local }) => local!.version.dot.origin)),
+      int8Array(known.map(({ local }) => local!.version.dot.counter)),
+      jsonbArray(known.map(({ local }) => local!.seenText)),
+    ];
+    sent.push(
+      statements
+        .run('updv', sql.updateVersionsSql(statements.table), values)
+        .then((result) => expectCount(statements, result.rowCount, known.length)),
+    );
+  }
+  if (fresh.length > 0) {
+    const values = [...versionArrays(statements, fresh), int4Array(fresh.map(({ work }) => work.shard))];
+    sent.push(
+      statements
+        .run('insv', sql.insertVersionsSql(statements.table), values)
+        .then((result) => expectCount(statements, result.rowCount, fresh.length)),
+    );
+  }
+}
+
+function expectCount(statements: CollectionStatements, found: number | null, expected: number): void {
+  if (found !== expected)
+    throw new LocalWriteSlippedIn(
+      `${expected - (found ?? 0)} versions of ${statements.table.collection} changed while planning`,
+    );
+}
+
+function versionArrays(statements: CollectionStatements, planned: readonly Planned[]): Buffer[] {
+  const states = planned.map(({ local, plan }) => {
+    const version = plan.winner?.version ?? local!.version;
+    const seen = plan.seen ?? local!.seen;
+    return {
+      version,
+      clock: JSON.stringify(version.clock),
+      seen: sameClock(seen, version.clock) ? null : JSON.stringify(seen),
+    };
+  });
+  return [
+    ...statements.keyArrays(planned.map(({ work }) => work.key)),
+    int2Array(states.map(({ version }) => version.rank)),
+    int8Array(states.map(({ version }) => version.epoch)),
+    int8Array(states.map(({ version }) => version.hlc)),
+    int2Array(states.map(({ version }) => version.dot.origin)),
+    int8Array(states.map(({ version }) => version.dot.counter)),
+    jsonbArray(states.map(({ clock }) => clock)),
+    jsonbArray(states.map(({ seen }) => seen)),
+    boolArray(states.map(({ version }) => version.deleted)),
+    uuidArray(states.map(({ version }) => version.request)),
+    jsonbArray(
+      states.map(({ version }) =>
+        version.crdt === null || version.crdt === undefined ? null : JSON.stringify(version.crdt),
+      ),
+    ),
+  ];
+}

@@ -1,0 +1,177 @@
+/** What one apply transaction does to one collection: lock, read, plan, write. The order of statements is the point: see transaction.pg.ts. */
+import {
+  keyText,
+  type ConflictChange,
+  type ConflictRecord,
+  type DataChange,
+  type RowImage,
+} from '../changelog/change.ts';
+import { recordToJson } from '../conflicts/record.ts';
+import { PgquorumError } from '../errors/error.ts';
+import { covers, type Clock } from '../versioning/clock.ts';
+import { noRequests, type KeyState, type Stamped } from '../versioning/merge.ts';
+import { dotText, sameDot } from '../versioning/version.ts';
+import { int2Array, int8Array, textArray, uuidArray } from './binary-array.ts';
+import { CollectionStatements } from './collection-statements.pg.ts';
+import { furthest, requestsOf, type KeyWork, type Planned } from './key-work.ts';
+import { LocalStates } from './local-states.pg.ts';
+import { LoserRows } from './loser-rows.pg.ts';
+import type { ApplyCounts } from './outcomes.ts';
+import { isNothing, planKey, type RowSource } from './plan.ts';
+import { RowWrites } from './row-writes.pg.ts';
+import type { ApplySession } from './session.pg.ts';
+import * as sql from './statements.ts';
+import { matchColumns } from './target.pg.ts';
+import type { TargetTable } from './target-table.ts';
+import { writeVersions } from './version-writes.pg.ts';
+
+export class CollectionWork {
+  private readonly statements: CollectionStatements;
+  private readonly local: LocalStates;
+  private readonly keys = new Map<string, KeyWork>();
+  private readonly conflictChanges: ConflictChange[] = [];
+
+  constructor(session: ApplySession, table: TargetTable, changes: readonly DataChange[]) {
+    this.statements = new CollectionStatements(session, table);
+    this.local = new LocalStates(this.statements);
+    for (const change of changes) {
+      if (change.kind === 'conflict') {
+        this.conflictChanges.push(change);
+        continue;
+      }
+      if (change.row !== null) matchColumns(table, change.row.table); // drift is found before anything is locked
+      const text = keyText(change.key);
+      const known = this.keys.get(text);
+      if (known === undefined)
+        this.keys.set(text, { key: change.key, shard: change.shard, writes: [change] });
+      else known.writes.push(change);
+    }
+  }
+
+  /** Locks and reads what stands here. */
+  async read(): Promise<void> {
+    this.leaveEarlier(await this.local.read(this.keys));
+    await this.local.check(this.keys);
+  }
+
+  /** Drops what was written into an earlier collection of this name. */
+  private leaveEarlier(earlier: Clock): void {
+    for (const [text, work] of this.keys) {
+      const writes = work.writes.filter((write) => !covers(earlier, write.version.dot));
+      if (writes.length === 0) this.keys.delete(text);
+      else work.writes.splice(0, Infinity, ...writes);
+    }
+    const conflicts = this.conflictChanges.filter(({ record }) => !covers(earlier, record.loser.dot));
+    this.conflictChanges.splice(0, Infinity, ...conflicts);
+  }
+
+  private plan(): Planned[] {
+    const planned: Planned[] = [];
+    for (const [text, work] of this.keys) {
+      const local = this.local.versions.get(text);
+      const losers = (this.local.openLosers.get(text) ?? []).map((record): Stamped<RowSource> => ({
+        version: record.loser,
+        row: { kind: 'record', dot: record.loser.dot },
+      }));
+      const state: KeyState<RowSource> =
+        local === undefined
+          ? { winner: null, seen: {}, losers }
+          : { winner: { version: local.version, row: { kind: 'local' } }, seen: local.seen, losers };
+      const incoming = work.writes.map((write, at): KeyState<RowSource> => ({
+        winner: { version: write.version, row: { kind: 'incoming', at } },
+        seen: write.seen ?? write.version.clock,
+        losers: write.losers.map((record) => ({
+          version: record.loser,
+          row: { kind: 'record', dot: record.loser.dot },
+        })),
+      }));
+      const plan = planKey(state, incoming, this.local.requests.get(text) ?? noRequests);
+      if (!isNothing(plan)) planned.push({ work, local, plan });
+    }
+    return planned;
+  }
+
+  /** Sends every writing statement; rejects with LocalWriteSlippedIn when a version was not what it was planned from. */
+  async write(counts: ApplyCounts): Promise<void> {
+    const planned = this.plan();
+    const winners = planned.filter((one) => one.plan.winner !== null);
+    counts.vanished += this.local.vanished;
+    counts.written += winners.length;
+    counts.skipped += this.keys.size - winners.length;
+    const records = await this.newRecords(planned);
+    counts.conflicts += records.length;
+    const sent: Promise<unknown>[] = [];
+    this.writeRows(winners, sent);
+    writeVersions(this.statements, planned, sent);
+    const merged = furthest([...records, ...this.conflictChanges.map((change) => change.record)]);
+    if (merged.length > 0)
+      sent.push(
+        this.statements.session.run('conflicts', sql.upsertConflictsSql, [
+          JSON.stringify(merged.map(recordToJson)),
+        ]),
+      );
+    this.supersede(planned, sent);
+    this.rememberRequests(sent);
+    const results = await Promise.allSettled(sent);
+    const failed = results
+      .filter((result) => result.status === 'rejected')
+      .map((result) => result.reason as { code?: string });
+    if (failed.length > 0) throw failed.find((reason) => reason.code !== '25P02') ?? failed[0];
+  }
+
+  private async newRecords(planned: readonly Planned[]): Promise<ConflictRecord[]> {
+    const losing = planned.filter((one) => one.plan.newLosers.length > 0);
+    if (losing.length === 0) return [];
+    return new LoserRows(this.statements.session, this.statements.table, losing).records();
+  }
+
+  private writeRows(winners: readonly Planned[], sent: Promise<unknown>[]): void {
+    const rows = new RowWrites(this.statements, this.local.userTriggers);
+    const gone = winners.filter(
+      ({ work, plan }) => plan.winner!.version.deleted && this.local.present.has(keyText(work.key)),
+    );
+    if (gone.length > 0) sent.push(rows.remove(gone.map(({ work }) => work.key)));
+    const images: RowImage[] = [];
+    for (const { work, plan } of winners) {
+      const { version, row } = plan.winner!;
+      if (version.deleted) continue;
+      // The winner is the greatest version ever merged, so it is never one that lost before.
+      if (row.kind !== 'incoming')
+        throw new PgquorumError('invariant_broken', `version ${dotText(version.dot)} wins without its row`);
+      images.push(work.writes[row.at]!.row!);
+    }
+    rows.upsertAll(images, sent);
+  }
+
+  private supersede(planned: readonly Planned[], sent: Promise<unknown>[]): void {
+    for (const { work, plan, local } of planned) {
+      const ids = (this.local.openLosers.get(keyText(work.key)) ?? [])
+        .filter((record) => plan.superseded.some((dot) => sameDot(dot, record.loser.dot)))
+        .map((record) => record.id);
+      if (ids.length === 0) continue;
+      const by = plan.winner?.version ?? local!.version;
+      sent.push(
+        this.statements.session.run('supersede', sql.supersedeSql, [
+          uuidArray(ids),
+          String(by.hlc),
+          by.dot.origin,
+        ]),
+      );
+    }
+  }
+
+  private rememberRequests(sent: Promise<unknown>[]): void {
+    const writes = requestsOf([...this.keys.values()].flatMap((work) => work.writes));
+    if (writes.length === 0) return;
+    sent.push(
+      this.statements.session.run('remember', sql.rememberRequestsSql, [
+        this.statements.table.collection,
+        textArray(writes.map((write) => write.key)),
+        uuidArray(writes.map((write) => write.request)),
+        int2Array(writes.map((write) => write.version.dot.origin)),
+        int8Array(writes.map((write) => write.version.dot.counter)),
+        int8Array(writes.map((write) => write.version.hlc)),
+      ]),
+    );
+  }
+}

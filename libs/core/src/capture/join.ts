@@ -1,0 +1,294 @@
+/**
+ * Joins what one transaction of the origin says about each key: its last row and its last version. Pure but for its own state.
+ *
+ * Invariant: a change leaves this place only with a row and a version that belong together. What can not be joined (a TOASTed value that did
+ * not change, rows dropped because the transaction is too large) is handed out as a key to re-read, never mixed.
+ * Held bytes are bounded by `bytesMax`; beyond it rows are dropped, and keys are handed out in chunks while the transaction still goes on.
+ */
+import {
+  keyText,
+  type ConflictRecord,
+  type ConflictState,
+  type DataChange,
+  type KeyTexts,
+  type RowImage,
+  type TableImage,
+  type WriteChange,
+} from '../changelog/change.ts';
+import { recordFromJson, type ConflictJson } from '../conflicts/record.ts';
+import type { Epoch, HlcValue, NodeNumber, ShardNumber, Version } from '../versioning/version.ts';
+import { unchanged, type Tuple, type TupleValue } from './pgoutput.ts';
+import { readClock, readJsonbText, readKeyText, readUuid } from './values.ts';
+
+/** What a published relation is to us, with the columns that the join reads. */
+export type RelationRole =
+  | { readonly kind: 'rows'; readonly table: TableImage; readonly keyAt: readonly number[] }
+  | {
+      readonly kind: 'versions';
+      readonly collection: string;
+      readonly table: TableImage;
+      readonly keyAt: readonly number[];
+      readonly at: Readonly<Record<string, number>>;
+    }
+  | { readonly kind: 'conflicts'; readonly table: TableImage; readonly at: Readonly<Record<string, number>> }
+  | { readonly kind: 'heartbeat' }
+  | { readonly kind: 'other' };
+
+export interface Reread {
+  readonly collection: string;
+  readonly key: KeyTexts;
+  readonly version: Version;
+}
+
+/** A conflict record and the state that the WAL says it has reached. */
+export interface ConflictMark {
+  readonly id: string;
+  readonly state: ConflictState;
+  readonly stateHlc: bigint;
+  readonly stateOrigin: number;
+}
+
+export interface Joined {
+  readonly changes: DataChange[];
+  readonly reread: Reread[];
+  /** Conflict records to re-read, at least as far as this. */
+  readonly rereadConflicts: ConflictMark[];
+  readonly heartbeat: boolean;
+  readonly bytes: number;
+}
+
+interface VersionEntry {
+  readonly key: KeyTexts;
+  readonly version: Version;
+  readonly shard: ShardNumber;
+  readonly applied: boolean;
+  /** The version message itself lacked a value. */
+  readonly incomplete: boolean;
+}
+
+type HeldRow = { readonly row: RowImage; readonly bytes: number } | 'reread';
+
+/** Rough cost of an entry beside its values. */
+const entryBytes = 400;
+
+export class TransactionJoin {
+  private readonly rows = new Map<string, Map<string, HeldRow>>();
+  private readonly versions = new Map<string, Map<string, VersionEntry>>();
+  private conflicts: ConflictRecord[] = [];
+  private conflictMarks = new Map<string, ConflictMark>();
+  private heartbeat = false;
+  private bytes = 0;
+  private dropped = false;
+  private readonly bytesMax: number;
+  private readonly chunkKeys: number;
+
+  constructor(options: { readonly bytesMax: number; readonly chunkKeys: number }) {
+    this.bytesMax = options.bytesMax;
+    this.chunkKeys = options.chunkKeys;
+  }
+
+  /** True when `takeChunk` should be called before more is added. */
+  get full(): boolean {
+    return (
+      this.dropped && [...this.versions.values()].reduce((sum, keys) => sum + keys.size, 0) >= this.chunkKeys
+    );
+  }
+
+  add(role: RelationRole, tuple: Tuple): void {
+    switch (role.kind) {
+      case 'rows':
+        return this.addRow(role, tuple);
+      case 'versions':
+        return this.addVersion(role, tuple);
+      case 'conflicts':
+        return this.addConflict(role, tuple);
+      case 'heartbeat':
+        this.heartbeat = true;
+        return;
+      case 'other':
+        return;
+    }
+  }
+
+  private addRow(role: RelationRole & { kind: 'rows' }, tuple: Tuple): void {
+    if (this.dropped) return;
+    const rows = mapOf(this.rows, role.table.collection);
+    const key = keyText(keyOf(role.table, role.keyAt, tuple));
+    const before = rows.get(key);
+    if (before !== undefined && before !== 'reread') this.bytes -= before.bytes;
+    if (tuple.some((value) => value === unchanged)) {
+      rows.set(key, 'reread');
+      return;
+    }
+    const values = tuple as readonly (Buffer | null)[];
+    const bytes = entryBytes + values.reduce((sum, value) => sum + (value?.length ?? 0), 0);
+    rows.set(key, { row: { table: role.table, values }, bytes });
+    this.bytes += bytes;
+    this.checkBudget();
+  }
+
+  private addVersion(role: RelationRole & { kind: 'versions' }, tuple: Tuple): void {
+    const key = keyOf(role.table, role.keyAt, tuple);
+    const versions = mapOf(this.versions, role.collection);
+    const text = keyText(key);
+    if (!versions.has(text)) this.bytes += entryBytes;
+    versions.set(text, readVersionEntry(key, role.at, tuple));
+    this.checkBudget();
+  }
+
+  private addConflict(role: RelationRole & { kind: 'conflicts' }, tuple: Tuple): void {
+    const at = role.at;
+    if (bytesOf(tuple[at.applied!])[0] === 1) return;
+    const id = readUuid(bytesOf(tuple[at.id!]));
+    const mark: ConflictMark = {
+      id,
+      state: bytesOf(tuple[at.state!]).toString('utf8') as ConflictState,
+      stateHlc: bytesOf(tuple[at.state_hlc!]).readBigInt64BE(0),
+      stateOrigin: bytesOf(tuple[at.state_origin!]).readInt16BE(0),
+    };
+    if (this.dropped || tuple.some((value) => value === unchanged)) this.conflictMarks.set(id, mark);
+    else {
+      this.conflicts.push(recordFromJson(conflictJson(role, tuple)));
+      this.bytes +=
+        entryBytes +
+        tuple.reduce((sum: number, value) => sum + (value instanceof Buffer ? value.length : 0), 0);
+      this.checkBudget();
+    }
+  }
+
+  private checkBudget(): void {
+    if (this.bytes <= this.bytesMax || this.dropped) return;
+    this.dropped = true;
+    this.rows.clear();
+    for (const record of this.conflicts) this.conflictMarks.set(record.id, record);
+    this.conflicts = [];
+  }
+
+  /** Everything so far; with a large transaction what has gathered since the last call. */
+  take(): Joined {
+    const changes: DataChange[] = [];
+    const reread: Reread[] = [];
+    for (const [collection, versions] of this.versions) {
+      const rows = this.rows.get(collection);
+      for (const [text, entry] of versions) {
+        if (entry.applied) continue;
+        const change = joinOne(collection, entry, rows?.get(text));
+        if (change === null) reread.push({ collection, key: entry.key, version: entry.version });
+        else changes.push(change);
+      }
+    }
+    for (const record of this.conflicts)
+      changes.push({
+        kind: 'conflict',
+        collection: record.collection,
+        key: record.key,
+        shard: record.shard,
+        record,
+      });
+    const joined: Joined = {
+      changes,
+      reread,
+      rereadConflicts: [...this.conflictMarks.values()],
+      heartbeat: this.heartbeat,
+      bytes: this.bytes,
+    };
+    this.rows.clear();
+    this.versions.clear();
+    this.conflicts = [];
+    this.conflictMarks.clear();
+    this.heartbeat = false;
+    this.bytes = 0;
+    return joined;
+  }
+}
+
+function joinOne(collection: string, entry: VersionEntry, held: HeldRow | undefined): WriteChange | null {
+  if (entry.incomplete) return null;
+  if (!entry.version.deleted && (held === undefined || held === 'reread')) return null;
+  const row = entry.version.deleted || held === undefined || held === 'reread' ? null : held.row;
+  return {
+    kind: 'write',
+    collection,
+    key: entry.key,
+    shard: entry.shard,
+    version: entry.version,
+    row,
+    seen: null,
+    losers: [],
+  };
+}
+
+function mapOf<V>(maps: Map<string, Map<string, V>>, name: string): Map<string, V> {
+  let found = maps.get(name);
+  if (found === undefined) maps.set(name, (found = new Map()));
+  return found;
+}
+
+function bytesOf(value: TupleValue | undefined): Buffer {
+  if (value instanceof Buffer) return value;
+  throw new TypeError('a required column of a version or conflict row is missing');
+}
+
+const keyOf = (table: TableImage, keyAt: readonly number[], tuple: Tuple): KeyTexts =>
+  keyAt.map((at) => readKeyText(table.columns[at]!.type, bytesOf(tuple[at])));
+
+function readVersionEntry(key: KeyTexts, at: Readonly<Record<string, number>>, tuple: Tuple): VersionEntry {
+  const value = (name: string) => bytesOf(tuple[at[name]!]);
+  const optional = (name: string): Buffer | null => {
+    const found = tuple[at[name]!];
+    return found instanceof Buffer ? found : null;
+  };
+  const request = optional('request');
+  const crdt = optional('crdt');
+  const clockMissing = tuple[at.clock!] === unchanged;
+  return {
+    key,
+    shard: value('shard').readInt32BE(0) as ShardNumber,
+    applied: value('applied')[0] === 1,
+    incomplete: tuple.some((one) => one === unchanged),
+    version: {
+      rank: value('rank').readInt16BE(0),
+      epoch: value('epoch').readBigInt64BE(0) as Epoch,
+      hlc: value('hlc').readBigInt64BE(0) as HlcValue,
+      dot: {
+        origin: value('origin').readInt16BE(0) as NodeNumber,
+        counter: Number(value('counter').readBigInt64BE(0)),
+      },
+      clock: clockMissing ? {} : readClock(value('clock')),
+      deleted: value('deleted')[0] === 1,
+      request: request === null ? null : readUuid(request),
+      crdt: crdt === null ? null : (JSON.parse(readJsonbText(crdt)) as unknown),
+    },
+  };
+}
+
+function conflictJson(role: RelationRole & { kind: 'conflicts' }, tuple: Tuple): ConflictJson {
+  const result: Record<string, unknown> = {};
+  role.table.columns.forEach((column, at) => {
+    const value = tuple[at];
+    result[column.name] = value instanceof Buffer ? readSimple(column.type, value) : null;
+  });
+  return result as unknown as ConflictJson;
+}
+
+/** The types of pgquorum.conflict; bigints as text. */
+function readSimple(type: string, value: Buffer): unknown {
+  switch (type) {
+    case 'jsonb':
+      return JSON.parse(readJsonbText(value)) as unknown;
+    case 'int2':
+      return value.readInt16BE(0);
+    case 'int4':
+      return value.readInt32BE(0);
+    case 'int8':
+      return String(value.readBigInt64BE(0));
+    case 'bool':
+      return value[0] === 1;
+    case 'uuid':
+      return readUuid(value);
+    case 'timestamptz':
+      return null;
+    default:
+      return value.toString('utf8');
+  }
+}

@@ -1,0 +1,249 @@
+/**
+ * Re-reading whole states by SQL: for rows with TOASTed values that the WAL left out, and for transactions too large to hold.
+ *
+ * Row, version and open losers come from one statement's snapshot, never mixed with anything else. Two things could go wrong:
+ * - with synchronous replication the WAL is decoded before the commit is visible: then `seen` does not cover the dot in hand; wait, read again;
+ * - a commit made with `synchronous_commit = off` is visible before it is durable, and a crash would use its dot again for another write: so
+ *   what was read leaves only when the WAL is flushed beyond the insert position taken after the read.
+ */
+import type pg from 'pg';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  keyText,
+  type ConflictChange,
+  type ConflictRecord,
+  type KeyTexts,
+  type RowImage,
+  type WriteChange,
+} from '../changelog/change.ts';
+import { advances, conflictJsonSql, recordFromJson, type ConflictJson } from '../conflicts/record.ts';
+import { PgquorumError } from '../errors/error.ts';
+import { quoteName, quoteTable } from '../postgres/identifier.ts';
+import { covers, type Clock } from '../versioning/clock.ts';
+import type { Epoch, HlcValue, NodeNumber, ShardNumber } from '../versioning/version.ts';
+import { binaryColumnsSql, type PublishedCollection } from './catalog.pg.ts';
+import type { ConflictMark, Reread } from './join.ts';
+
+/** How long a commit may stay invisible before the stream gives up and starts again. */
+const visibleWithinMs = 60_000;
+/** A record that is nowhere for this long was deleted. */
+const deletedAfterMs = 5000;
+
+export interface RereadResult {
+  readonly changes: WriteChange[];
+  /** Keys whose version is alive but whose row is gone: it was removed behind the triggers' back. There is nothing to publish. */
+  readonly rowless: KeyTexts[];
+}
+
+export async function rereadWrites(
+  client: pg.Client,
+  source: PublishedCollection,
+  wanted: readonly Reread[],
+  signal: AbortSignal,
+): Promise<RereadResult> {
+  const found: WriteChange[] = [];
+  let missing = wanted;
+  const deadline = Date.now() + visibleWithinMs;
+  for (;;) {
+    const states = await readStates(
+      client,
+      source,
+      missing.map((one) => one.key),
+    );
+    const invisible: Reread[] = [];
+    for (const one of missing) {
+      const state = states.get(keyText(one.key));
+      if (state !== undefined && covers(state.seen ?? state.version.clock, one.version.dot))
+        found.push(state);
+      else invisible.push(one);
+    }
+    missing = invisible;
+    if (missing.length === 0) break;
+    signal.throwIfAborted(); // half of a chunk must not pass for all of it
+    if (missing.some((one) => !states.has(keyText(one.key))) && !(await isStill(client, source))) break;
+    if (Date.now() > deadline)
+      throw new PgquorumError(
+        'timeout',
+        `${missing.length} changes of ${source.collection} did not become visible on their origin`,
+      );
+    await sleep(5);
+  }
+  await waitFlushed(client);
+  const isRowless = (change: WriteChange): boolean =>
+    change.row !== null &&
+    source.image.columns.some((column, at) => column.isKey && change.row!.values[at] === null);
+  return {
+    changes: found.filter((change) => !isRowless(change)),
+    rowless: found.filter(isRowless).map((change) => change.key),
+  };
+}
+
+/**
+ * The records as they are now. The WAL is sent before its commit is visible to others, so one that is still behind what the WAL said is read again: its
+ * old state would go out in place of the new one, which never comes again.
+ */
+export async function rereadConflicts(
+  client: pg.Client,
+  wanted: readonly ConflictMark[],
+  signal: AbortSignal,
+): Promise<ConflictChange[]> {
+  const started = Date.now();
+  const found = new Map<string, ConflictRecord>();
+  for (;;) {
+    const rows = await client.query<{ record: ConflictJson }>(
+      `select ${conflictJsonSql('c')} as record from pgquorum.conflict c where c.id = any($1::uuid[])`,
+      [wanted.filter((mark) => !found.has(mark.id)).map((mark) => mark.id)],
+    );
+    const records = rows.rows.map((row) => recordFromJson(row.record));
+    for (const record of records)
+      if (
+        !advances(
+          wanted.find((mark) => mark.id === record.id)!,
+          record,
+        )
+      )
+        found.set(record.id, record);
+    const behind = wanted.filter((mark) => !found.has(mark.id));
+    // A record that is not there at all may have been deleted with its collection.
+    const waiting =
+      Date.now() - started < deletedAfterMs
+        ? behind
+        : behind.filter((mark) => records.some((record) => record.id === mark.id));
+    if (waiting.length === 0) break;
+    signal.throwIfAborted();
+    if (Date.now() - started > visibleWithinMs)
+      throw new PgquorumError(
+        'timeout',
+        `${waiting.length} conflict records did not become visible on their origin`,
+      );
+    await sleep(5);
+  }
+  await waitFlushed(client);
+  return [...found.values()].map((record) => ({
+    kind: 'conflict',
+    collection: record.collection,
+    key: record.key,
+    shard: record.shard,
+    record,
+  }));
+}
+
+/**
+ * Waits until everything that the last statement can have seen is durable. Usually the next commit of anyone sees to it within moments. On an idle
+ * node nobody does: reading alone writes WAL (pruned pages, hint bits under checksums), and the server leaves a part of a page unflushed
+ * until somebody commits. So after a moment this commits itself, with a message that no one is sent.
+ */
+export async function waitFlushed(client: pg.Client): Promise<void> {
+  const read = await client.query<{ lsn: string }>('select pg_current_wal_insert_lsn()::text as lsn');
+  for (let tries = 0; tries < 3; tries += 1) {
+    const flushed = await client.query<{ done: boolean }>(
+      'select pg_current_wal_flush_lsn() >= $1::pg_lsn as done',
+      [read.rows[0]!.lsn],
+    );
+    if (flushed.rows[0]!.done) return;
+    await sleep(1);
+  }
+  // `local`: what a standby has of it does not matter here, and one that is down must not hold this up.
+  await client.query(
+    `begin; set local synchronous_commit = local; select pg_logical_emit_message(true, 'pgquorum', 'flush'); commit`,
+  );
+}
+
+/** False when the table was dropped, whatever has its name now. */
+async function isStill(client: pg.Client, source: PublishedCollection): Promise<boolean> {
+  const rows = await client.query(`select from pg_class where oid = $1`, [source.versionsOid]);
+  return rows.rows.length > 0;
+}
+
+type StateRow = unknown[];
+
+async function readStates(
+  client: pg.Client,
+  source: PublishedCollection,
+  keys: readonly KeyTexts[],
+): Promise<Map<string, WriteChange>> {
+  const { keyColumns, keyTypes } = source;
+  const names = keyColumns.map((_, at) => `k${at}`);
+  const match = (alias: string) =>
+    keyColumns.map((name, at) => `${alias}.${quoteName(name)} = k.k${at}::${keyTypes[at]}`).join(' and ');
+  const keyExpression =
+    keyColumns.length === 1 ? 'k.k0' : `pgquorum.key_text(${names.map((name) => `k.${name}`).join(', ')})`;
+  const text = `select ${names.map((name) => `k.${name}`).join(', ')}, v.rank, v.epoch::text, v.hlc::text, v.origin, v.counter::text, v.clock, v.seen, v.deleted, v.shard, v.request, v.crdt,
+      (select jsonb_agg(${conflictJsonSql('c')}) from pgquorum.conflict c where c.collection = $${keyColumns.length + 1} and c.key = ${keyExpression} and c.state = 'open') as losers,
+      ${binaryColumnsSql(source.columns, 't')}
+    from unnest(${keyColumns.map((_, at) => `$${at + 1}::text[]`).join(', ')}) k(${names.join(', ')})
+    join pgquorum.${quoteName(`version_${source.collection}`)} v on ${match('v')}
+    left join ${quoteTable({ schema: source.schema, name: source.table })} t on ${match('t')}`;
+  const values = [...keyColumns.map((_, at) => keys.map((key) => key[at])), source.collection];
+  const result = await client.query<StateRow>({ text, values, rowMode: 'array' });
+  const blocks = new Base64Blocks();
+  return new Map(
+    result.rows.map((row) => toChange(source, row, blocks)).map((change) => [keyText(change.key), change]),
+  );
+}
+
+/** Decodes values into blocks: one allocation for a hundred rows, where one for each would scatter them over the memory of the process. */
+class Base64Blocks {
+  private block = Buffer.alloc(0);
+  private used = 0;
+
+  decode(value: string): Buffer {
+    const bytesMax = Math.ceil((value.length * 3) / 4);
+    if (bytesMax > blockBytes / 4) return Buffer.from(value, 'base64');
+    if (this.used + bytesMax > this.block.length) {
+      this.block = Buffer.allocUnsafeSlow(blockBytes);
+      this.used = 0;
+    }
+    const start = this.used;
+    this.used += this.block.write(value, start, 'base64');
+    return this.block.subarray(start, this.used);
+  }
+}
+
+const blockBytes = 256 * 1024;
+
+function toChange(source: PublishedCollection, row: StateRow, blocks: Base64Blocks): WriteChange {
+  const width = source.keyColumns.length;
+  const key = row.slice(0, width) as string[];
+  const [rank, epoch, hlc, origin, counter, clock, seen, deleted, shard, request, crdt, losers, ...columns] =
+    row.slice(width) as [
+      number,
+      string,
+      string,
+      number,
+      string,
+      Clock,
+      Clock | null,
+      boolean,
+      number,
+      string | null,
+      unknown,
+      ConflictJson[] | null,
+      ...(string | null)[],
+    ];
+  const image: RowImage | null = deleted
+    ? null
+    : {
+        table: source.image,
+        values: columns.map((value) => (value === null ? null : blocks.decode(value))),
+      };
+  return {
+    kind: 'write',
+    collection: source.collection,
+    key,
+    shard: shard as ShardNumber,
+    version: {
+      rank,
+      epoch: BigInt(epoch) as Epoch,
+      hlc: BigInt(hlc) as HlcValue,
+      dot: { origin: origin as NodeNumber, counter: Number(counter) },
+      clock,
+      deleted,
+      request,
+      crdt,
+    },
+    row: image,
+    seen,
+    losers: (losers ?? []).map(recordFromJson),
+  };
+}

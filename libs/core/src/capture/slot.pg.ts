@@ -1,0 +1,286 @@
+/**
+ * One logical replication slot as a stream of raw pgoutput messages, through pg-logical-replication with its traps avoided:
+ * - its standby timer acknowledges what was received, not what is held (`timeoutSeconds: 0`), so every status is sent from here;
+ * - its `acknowledge(lsn)` confirms lsn + 1, one byte into the next record, and a commit that begins there would be skipped: pass lsn - 1;
+ * - messages are slices of a buffer that the driver uses again: they are copied before they wait;
+ * - its flow control calls keepalives before the messages that wait: here they wait in one queue.
+ *
+ * Invariants: one reader per slot (an advisory lock that lives and dies with the replication connection); never confirms more than it was
+ * told; holds at most about `aheadBytesMax` (the socket is paused beyond it) and still answers the server meanwhile.
+ */
+import type pg from 'pg';
+import { LogicalReplicationService } from 'pg-logical-replication';
+import type { NodeAddress } from '../config/settings.ts';
+import { PgquorumError } from '../errors/error.ts';
+import { clientConfig } from '../postgres/connect.pg.ts';
+import { quoteName, quoteText } from '../postgres/identifier.ts';
+import { publicationName } from '../topology/names.ts';
+import { lsnFromText, lsnText } from './lsn.ts';
+
+export type SlotMessage =
+  { readonly kind: 'data'; readonly message: Buffer } | { readonly kind: 'keepalive'; readonly lsn: bigint };
+
+export interface SlotOptions {
+  readonly node: NodeAddress;
+  readonly slot: string;
+  /** Everything up to here is held already. */
+  readonly from: bigint;
+  /** Oid of the publication that the slot was made for; null = not checked. */
+  readonly publication: number | null;
+  readonly aheadBytesMax?: number;
+  readonly statusIntervalMs?: number;
+}
+
+interface ServerFacts {
+  readonly version: number;
+}
+
+/** Copies messages into blocks of its own: one allocation for hundreds of rows. */
+class Arena {
+  private block = Buffer.allocUnsafeSlow(256 * 1024);
+  private used = 0;
+
+  copy(bytes: Buffer): Buffer {
+    if (bytes.length > 64 * 1024) return Buffer.from(bytes);
+    if (this.used + bytes.length > this.block.length) {
+      this.block = Buffer.allocUnsafeSlow(256 * 1024);
+      this.used = 0;
+    }
+    const start = this.used;
+    bytes.copy(this.block, start);
+    this.used += bytes.length;
+    return this.block.subarray(start, this.used);
+  }
+}
+
+/** The library's own plugin can ask neither for binary values nor for an origin, and parses more than is needed. */
+class BinaryPgoutput {
+  readonly name = 'pgoutput';
+  readonly options: { readonly prepare: (client: pg.Client) => Promise<ServerFacts> };
+  private readonly arena = new Arena();
+
+  constructor(options: BinaryPgoutput['options']) {
+    this.options = options;
+  }
+
+  async start(client: pg.Client, slot: string, from: string): Promise<unknown> {
+    const server = await this.options.prepare(client);
+    const options = [`proto_version '1'`, `publication_names '${publicationName}'`, `binary 'true'`];
+    // Saves decoding what replication applied, where the appliers may mark it so. Nothing depends on it: such versions say so themselves.
+    if (server.version >= 160000) options.push(`origin 'none'`);
+    return client.query(`START_REPLICATION SLOT ${quoteName(slot)} LOGICAL ${from} (${options.join(', ')})`);
+  }
+
+  parse(message: Buffer): Buffer {
+    return this.arena.copy(message);
+  }
+}
+
+export class SlotStream {
+  private readonly options: SlotOptions;
+  private readonly service: LogicalReplicationService;
+  private readonly queue: SlotMessage[] = [];
+  private head = 0;
+  private queuedBytes = 0;
+  private paused = false;
+  private failure: unknown = null;
+  private ended = false;
+  private wake: (() => void) | null = null;
+  private socket: { pause(): void; resume(): void; destroy(): void } | null = null;
+  private confirmed: bigint;
+  private statusTimer: NodeJS.Timeout | null = null;
+  private readonly aheadBytesMax: number;
+  private heardMs = Date.now();
+
+  constructor(options: SlotOptions) {
+    this.options = options;
+    this.confirmed = options.from;
+    this.aheadBytesMax = options.aheadBytesMax ?? 8 * 1024 * 1024;
+    this.service = new LogicalReplicationService(
+      clientConfig(options.node, { application: `pgquorum ${options.slot}` }),
+      { acknowledge: { auto: false, timeoutSeconds: 0 } },
+    );
+  }
+
+  /** What waits here for `next`. At most the bound and what one read of the socket brings beyond it. */
+  get bytesAhead(): number {
+    return this.queuedBytes;
+  }
+
+  /** Resolves when the stream has begun; rejects with `slot_in_use` or `position_lost` when it may not. */
+  async open(): Promise<void> {
+    const { slot, from } = this.options;
+    const plugin = new BinaryPgoutput({ prepare: (client) => this.prepare(client) });
+    this.service.on('data', (_lsn, message: Buffer) =>
+      this.enqueue({ kind: 'data', message }, message.length),
+    );
+    this.service.on('heartbeat', (lsn, _time, shouldRespond) => {
+      this.enqueue({ kind: 'keepalive', lsn: lsnFromText(lsn) }, 0);
+      if (shouldRespond) this.sendStatus();
+    });
+    this.service.on('error', (cause) => this.fail(cause));
+    const started = new Promise<void>((resolve) => {
+      this.service.on('start', () => resolve());
+    });
+    const subscribed = this.service.subscribe(plugin, slot, lsnText(from)).then(
+      () => this.fail(new PgquorumError('node_unreachable', `the server ended the stream of slot ${slot}`)),
+      (cause: unknown) => this.fail(cause),
+    );
+    await Promise.race([started, subscribed]);
+    if (this.failure !== null) {
+      await this.close();
+      throw this.failure;
+    }
+    this.heardMs = Date.now();
+    this.statusTimer = setInterval(() => this.checkLife(), this.options.statusIntervalMs ?? 5000);
+  }
+
+  /** Runs on the replication connection before it starts to stream. */
+  private async prepare(client: pg.Client): Promise<ServerFacts> {
+    const { slot } = this.options;
+    this.socket = (
+      client as unknown as { connection: { stream: { pause(): void; resume(): void; destroy(): void } } }
+    ).connection.stream;
+    const locked = await client.query<{ locked: boolean }>(
+      `select pg_try_advisory_lock(hashtextextended(${quoteText(slot)}, 7308895)) as locked`,
+    );
+    if (!locked.rows[0]!.locked) throw new PgquorumError('slot_in_use', `slot ${slot} has another reader`);
+    await this.checkSlot(client);
+    const version = await client.query<{ server_version_num: string }>('show server_version_num');
+    return { version: Number(version.rows[0]!.server_version_num) };
+  }
+
+  /** The slot must hold everything after `from`, and the publication must be the one it was made with: a name alone proves nothing. */
+  private async checkSlot(client: pg.Client): Promise<void> {
+    const { slot, from, publication } = this.options;
+    const found = await client.query<{
+      confirmed: string | null;
+      status: string | null;
+      here: boolean;
+      plugin: string;
+      active_pid: number | null;
+    }>(
+      `select confirmed_flush_lsn::text as confirmed, wal_status as status, database = current_database() as here, plugin, active_pid from pg_replication_slots where slot_name = ${quoteText(slot)}`,
+    );
+    const row = found.rows[0];
+    const lost = (why: string) => new PgquorumError('position_lost', `slot ${slot} ${why}`);
+    if (row === undefined) throw lost('is missing: it was dropped, or a failover left it behind');
+    if (!row.here || row.plugin !== 'pgoutput') throw lost('belongs to another database or plugin');
+    if (row.status === 'lost' || row.confirmed === null)
+      throw lost('was invalidated: the server removed WAL that it needed');
+    if (lsnFromText(row.confirmed) > from)
+      throw lost(
+        `begins at ${row.confirmed}, after ${lsnText(from)} up to which changes are held: it was made anew, or someone else read it`,
+      );
+    if (row.active_pid !== null)
+      throw new PgquorumError('slot_in_use', `slot ${slot} is still active for process ${row.active_pid}`);
+    const here = await client.query<{ oid: string }>(
+      `select oid::text as oid from pg_publication where pubname = '${publicationName}'`,
+    );
+    if (here.rows.length === 0) throw lost(`has no publication ${publicationName} any more`);
+    if (publication !== null && Number(here.rows[0]!.oid) !== publication)
+      throw lost(`was made for another publication ${publicationName}: that one was dropped and made anew`);
+  }
+
+  private enqueue(message: SlotMessage, bytes: number): void {
+    this.heardMs = Date.now();
+    const last = this.queue.length > this.head ? this.queue[this.queue.length - 1] : undefined;
+    if (message.kind === 'keepalive' && last?.kind === 'keepalive')
+      this.queue[this.queue.length - 1] = message;
+    else this.queue.push(message);
+    this.queuedBytes += bytes;
+    if (!this.paused && this.queuedBytes > this.aheadBytesMax) {
+      this.paused = true;
+      this.socket?.pause();
+    }
+    this.notify();
+  }
+
+  /** The next message, or null when the stream has ended by `close` or the signal. Rejects when the stream broke. */
+  async next(signal: AbortSignal): Promise<SlotMessage | null> {
+    for (;;) {
+      const message = this.poll();
+      if (message !== null) return message;
+      if (this.ended || signal.aborted) return null;
+      if (this.failure !== null) throw this.failure;
+      await new Promise<void>((resolve) => {
+        const woken = () => {
+          signal.removeEventListener('abort', woken);
+          this.wake = null;
+          resolve();
+        };
+        this.wake = woken;
+        signal.addEventListener('abort', woken, { once: true });
+      });
+    }
+  }
+
+  /** What is here already, without waiting. */
+  poll(): SlotMessage | null {
+    const message = this.queue[this.head];
+    if (message === undefined) return null;
+    this.head += 1;
+    if (this.head > 1024 && this.head * 2 > this.queue.length) {
+      this.queue.splice(0, this.head);
+      this.head = 0;
+    }
+    if (message.kind === 'data') {
+      this.queuedBytes -= message.message.length;
+      if (this.paused && this.queuedBytes < this.aheadBytesMax / 2) {
+        this.paused = false;
+        this.heardMs = Date.now();
+        this.socket?.resume();
+      }
+    }
+    return message;
+  }
+
+  /** Everything before `lsn` is held durably elsewhere. The server may forget it. */
+  confirm(lsn: bigint): void {
+    if (lsn <= this.confirmed) return;
+    this.confirmed = lsn;
+    this.sendStatus();
+  }
+
+  /** Asks the server for a sign of life with every status; one that stays silent is given up: its machine may be gone without a word. */
+  private checkLife(): void {
+    const silentMs = Date.now() - this.heardMs;
+    if (!this.paused && silentMs > 4 * (this.options.statusIntervalMs ?? 5000)) {
+      this.fail(
+        new PgquorumError(
+          'node_unreachable',
+          `the server of slot ${this.options.slot} has been silent for ${silentMs} ms`,
+        ),
+      );
+      return;
+    }
+    this.sendStatus(true);
+  }
+
+  private sendStatus(ping = false): void {
+    if (this.ended || this.service.isStop()) return;
+    this.service.acknowledge(lsnText(this.confirmed - 1n), ping).catch((cause: unknown) => this.fail(cause));
+  }
+
+  private fail(cause: unknown): void {
+    this.failure ??= cause ?? new PgquorumError('node_unreachable', 'the replication stream ended');
+    this.notify();
+  }
+
+  private notify(): void {
+    this.wake?.();
+  }
+
+  async close(): Promise<void> {
+    if (this.ended) return;
+    this.sendStatus();
+    this.ended = true;
+    if (this.statusTimer !== null) clearInterval(this.statusTimer);
+    this.socket?.resume();
+    // A server that does not answer any more must not hold up the shutdown.
+    const hurry = setTimeout(() => this.socket?.destroy(), 2000);
+    await this.service.destroy().catch(() => undefined); // the connection is gone either way
+    clearTimeout(hurry);
+    this.notify();
+  }
+}

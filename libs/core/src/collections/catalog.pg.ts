@@ -1,0 +1,215 @@
+/**
+ * Collections on the nodes. Creating one needs every node: the statements run in one transaction per node, all of which are open before the
+ * first commits, so a node that can not do it leaves nothing anywhere. A crash between the commits is finished by repeating the call.
+ */
+import type pg from 'pg';
+import type { NodeAddress } from '../config/settings.ts';
+import { PgquorumError } from '../errors/error.ts';
+import { connect } from '../postgres/connect.pg.ts';
+import { isConnectionError, sqlStateOf } from '../postgres/sqlstate.ts';
+import { quoteName } from '../postgres/identifier.ts';
+import { markEarlierSql } from './earlier.ts';
+import {
+  ownTable,
+  sameDefinition,
+  type CollectionDefinition,
+  type CollectionTable,
+  type KeyColumn,
+} from './definition.ts';
+import { createTableStatements, dropStatements, installStatements } from './install.ts';
+
+export interface CollectionRow {
+  readonly name: string;
+  readonly table: CollectionTable;
+  readonly definition: CollectionDefinition;
+  readonly createdAt: Date;
+}
+
+interface Queryable {
+  query<R extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<pg.QueryResult<R>>;
+}
+
+const listSql = `select c.name, c.table_schema, c.table_name, c.key_columns, c.definition, c.shards, c.created_at,
+  (select array_agg(format_type(a.atttypid, a.atttypmod) order by array_position(c.key_columns, a.attname::text))
+   from pg_attribute a where a.attrelid = to_regclass(format('%I.%I', c.table_schema, c.table_name)) and a.attname = any(c.key_columns)) as key_types
+  from pgquorum.collection c`;
+
+interface RawCollection {
+  name: string;
+  table_schema: string;
+  table_name: string;
+  key_columns: string[];
+  key_types: string[] | null;
+  definition: CollectionDefinition;
+  shards: number;
+  created_at: Date;
+}
+
+const fromRaw = (row: RawCollection): CollectionRow => ({
+  name: row.name,
+  definition: row.definition,
+  createdAt: row.created_at,
+  table: {
+    collection: row.name,
+    schema: row.table_schema,
+    table: row.table_name,
+    key: row.key_columns.map((name, at): KeyColumn => ({ name, type: row.key_types?.[at] ?? 'text' })),
+    shards: row.shards,
+  },
+});
+
+export async function listCollections(db: Queryable): Promise<CollectionRow[]> {
+  const rows = await db.query<RawCollection>(`${listSql} order by c.name`);
+  return rows.rows.map(fromRaw);
+}
+
+export async function readCollection(db: Queryable, name: string): Promise<CollectionRow | null> {
+  const rows = await db.query<RawCollection>(`${listSql} where c.name = $1`, [name]);
+  return rows.rows[0] ? fromRaw(rows.rows[0]) : null;
+}
+
+/** Rows and bytes of a collection on one node; rows are counted from the version table, so tombstones are left out. */
+export async function measureCollection(
+  db: Queryable,
+  table: CollectionTable,
+): Promise<{ rows: number; bytes: string }> {
+  const result = await db.query<{ rows: string; bytes: string }>(
+    `select (select count(*) from pgquorum.${quoteName(`version_${table.collection}`)} v where not v.deleted)::text as rows, pg_total_relation_size(to_regclass(format('%I.%I', $1::text, $2::text)))::text as bytes`,
+    [table.schema, table.table],
+  );
+  return { rows: Number(result.rows[0]!.rows), bytes: result.rows[0]!.bytes };
+}
+
+export interface CreateOptions {
+  readonly nodes: readonly NodeAddress[];
+  readonly name: string;
+  readonly definition: CollectionDefinition;
+}
+
+/** `created` is false when all nodes had it already with this definition. */
+export async function createCollection({
+  nodes,
+  name,
+  definition,
+}: CreateOptions): Promise<{ created: boolean }> {
+  const made = await onAllNodes(nodes, `pgquorum create ${name}`, (client, node) =>
+    createOn(client, node, name, definition),
+  );
+  return { created: made.some(Boolean) };
+}
+
+/** Drops the collection with its table and all its versions on every node. */
+export async function dropCollection({ nodes, name }: Omit<CreateOptions, 'definition'>): Promise<void> {
+  const drop = async (client: pg.Client): Promise<boolean> => {
+    const found = await readCollection(client, name);
+    if (found === null) return false;
+    for (const statement of dropStatements(found.table)) await client.query(statement);
+    for (const table of ['conflict', 'request', 'parked', 'pause', 'dead_letter', 'horizon'])
+      await client.query(`delete from pgquorum.${table} where collection = $1`, [name]);
+    return true;
+  };
+  const dropped = await onAllNodes(nodes, `pgquorum drop ${name}`, drop, (clients) =>
+    markEarlier(clients, name),
+  );
+  if (!dropped.some(Boolean)) throw new PgquorumError('collection_not_found', `collection ${name}`);
+}
+
+/** Called while the table is locked on every node, so that no write of it can come after. */
+async function markEarlier(clients: readonly pg.Client[], name: string): Promise<void> {
+  const reached: Record<string, number> = {};
+  for (const client of clients) {
+    const rows = await client.query<{ number: number; counter: string }>(
+      'select n.number, case when d.is_called then d.last_value else 0 end::text as counter from pgquorum.node n, pgquorum.dot d',
+    );
+    reached[rows.rows[0]!.number] = Number(rows.rows[0]!.counter);
+  }
+  for (const client of clients) await client.query(markEarlierSql, [name, JSON.stringify(reached)]);
+}
+
+async function createOn(
+  client: pg.Client,
+  node: NodeAddress,
+  name: string,
+  definition: CollectionDefinition,
+): Promise<boolean> {
+  const existing = await readCollection(client, name);
+  if (existing !== null) {
+    if (sameDefinition(existing.definition, definition)) return false;
+    throw new PgquorumError(
+      'collection_exists',
+      `collection ${name} has another definition on node ${node.name}`,
+    );
+  }
+  const sources = await client.query<{ unready: string[] | null }>(
+    `select array_agg(m.name) as unready from pgquorum.member m, pgquorum.node n where not m.spare and not m.retired and m.number <> n.number
+     and not exists (select from pgquorum.source s where s.origin = m.number and s.log = n.log and s.state = 'ready')`,
+  );
+  const unready = sources.rows[0]!.unready;
+  if (unready !== null)
+    throw new PgquorumError('not_ready', `node ${node.name} does not follow ${unready.join(', ')} yet`);
+  const table = ownTable(name, definition.shards);
+  const role = (await client.query<{ role: string }>('select session_user::text as role')).rows[0]!.role;
+  try {
+    for (const statement of [
+      ...createTableStatements(table, definition),
+      ...installStatements(table, definition, role),
+    ])
+      await client.query(statement);
+  } catch (cause) {
+    if (sqlStateOf(cause) === '42P07')
+      throw new PgquorumError(
+        'table_exists',
+        `a relation named ${name} is on node ${node.name} and is no collection`,
+        { cause },
+      );
+    throw cause;
+  }
+  return true;
+}
+
+/** One transaction on every node, none of which commits before all have done their work. */
+async function onAllNodes<T>(
+  nodes: readonly NodeAddress[],
+  application: string,
+  work: (client: pg.Client, node: NodeAddress) => Promise<T>,
+  beforeCommit?: (clients: readonly pg.Client[]) => Promise<void>,
+): Promise<T[]> {
+  const clients: pg.Client[] = [];
+  try {
+    const opened = await Promise.allSettled(
+      nodes.map((node) => connect(node, { application, connectTimeoutMs: 3000 })),
+    );
+    for (const one of opened) if (one.status === 'fulfilled') clients.push(one.value);
+    const failed = opened.find((one) => one.status === 'rejected');
+    if (failed) throw failed.reason;
+    // One at a time and in the order of the list, so that two callers wait for each other instead of deadlocking across nodes.
+    const results: T[] = [];
+    for (const [at, client] of clients.entries()) {
+      await client.query('begin');
+      await client.query(`set local lock_timeout = '10s'`);
+      await client.query(`select pg_advisory_xact_lock(hashtextextended($1, 7308895))`, [
+        'pgquorum collections',
+      ]);
+      results.push(await work(client, nodes[at]!));
+    }
+    await beforeCommit?.(clients);
+    for (const client of clients) await client.query('commit');
+    return results;
+  } catch (cause) {
+    if (isConnectionError(cause))
+      throw new PgquorumError(
+        'replicas_unavailable',
+        'a collection can be changed only while every node can be reached',
+        { cause },
+      );
+    if (cause instanceof PgquorumError && cause.code === 'node_unreachable')
+      throw new PgquorumError(
+        'replicas_unavailable',
+        `${cause.detail}; a collection can be changed only while every node can be reached`,
+        { cause },
+      );
+    throw cause;
+  } finally {
+    await Promise.all(clients.map((client) => client.end().catch(() => undefined))); // an open transaction is rolled back with its connection
+  }
+}

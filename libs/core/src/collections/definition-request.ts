@@ -1,0 +1,115 @@
+/** A collection's definition as users send it: defaults, checks, and a clear refusal of what this version can not do. Pure. */
+import { z } from 'zod';
+import { PgquorumError } from '../errors/error.ts';
+import { isObject, notSupported, notSupportedMark, parseWith } from '../requests/fields.ts';
+import {
+  dimensionMax,
+  indexDimensionMax,
+  type CollectionDefinition,
+  type IndexDefinition,
+} from './definition.ts';
+
+/** One of `now`, or a refusal that tells a value of the contract from a mistake. */
+const choice = <const T extends readonly [string, ...string[]]>(now: T, later: readonly string[]) =>
+  z.string().superRefine((value, context) => {
+    if (now.includes(value)) return;
+    const has = `one of ${now.join(', ')}`;
+    context.addIssue({
+      code: 'custom',
+      message: later.includes(value)
+        ? `${notSupportedMark}${value} is not available in this version, ${has} is`
+        : `must be ${has}`,
+    });
+  }) as unknown as z.ZodType<T[number]>;
+
+const integer = (min: number, max: number) => z.number().int().min(min).max(max);
+
+const request = z.strictObject({
+  dimension: integer(1, dimensionMax),
+  metric: choice(['cosine', 'l2', 'inner-product', 'l1'], ['hamming', 'jaccard']).default('cosine'),
+  vectorType: choice(['vector', 'halfvec'], ['sparsevec', 'bit']).default('vector'),
+  shards: integer(1, 4096).optional(),
+  replicationFactor: integer(1, 64).optional(),
+  partitioning: z
+    .strictObject({ type: choice(['hash'], ['range']), splitPoints: z.unknown().optional() })
+    .optional(),
+  writes: choice(['any'], ['leased']).default('any'),
+  conflicts: z
+    .strictObject({
+      strategy: choice(['lww'], ['vector-clock', 'crdt', 'custom']).default('lww'),
+      crdt: z.unknown().optional(),
+      resolver: z.unknown().optional(),
+      models: z.unknown().optional(),
+      cosineTolerance: z.unknown().optional(),
+    })
+    .optional(),
+  index: z
+    .strictObject({
+      type: choice(['hnsw', 'none'], ['ivfflat']).default('hnsw'),
+      m: integer(2, 100).optional(),
+      efConstruction: integer(4, 1000).optional(),
+      lists: z.unknown().optional(),
+    })
+    .optional(),
+});
+
+export interface DefinitionDefaults {
+  readonly shards: number;
+  readonly strategy: 'lww';
+  /** Every node hosts every shard. */
+  readonly nodes: number;
+}
+
+export function parseDefinition(body: unknown, defaults: DefinitionDefaults): CollectionDefinition {
+  if (!isObject(body))
+    throw new PgquorumError('invalid_request', 'the body must be an object with the definition');
+  const value = parseWith(request, body);
+  if (value.replicationFactor !== undefined && value.replicationFactor !== defaults.nodes) {
+    throw notSupported(
+      'replicationFactor',
+      `every node holds every shard in this version, so only ${defaults.nodes} is possible`,
+    );
+  }
+  if (value.partitioning?.splitPoints !== undefined)
+    throw notSupported('partitioning.splitPoints', 'collections are partitioned by hash in this version');
+  for (const field of ['crdt', 'resolver', 'models', 'cosineTolerance'] as const) {
+    if (value.conflicts?.[field] !== undefined)
+      throw notSupported(`conflicts.${field}`, 'the strategy is lww in this version');
+  }
+  const definition = {
+    dimension: value.dimension,
+    metric: value.metric,
+    vectorType: value.vectorType,
+    shards: value.shards ?? defaults.shards,
+    writes: value.writes,
+    conflicts: { strategy: value.conflicts?.strategy ?? defaults.strategy },
+    index: parseIndex(value.index),
+  };
+  checkIndexable(definition);
+  return definition;
+}
+
+function parseIndex(index: z.infer<typeof request>['index']): IndexDefinition {
+  if (index?.lists !== undefined)
+    throw notSupported('index.lists', 'ivfflat is not available in this version');
+  if (index?.type === 'none') {
+    if (index.m !== undefined || index.efConstruction !== undefined)
+      throw new PgquorumError('invalid_request', 'index: m and efConstruction belong to hnsw');
+    return { type: 'none' };
+  }
+  const m = index?.m ?? 16;
+  const efConstruction = index?.efConstruction ?? 64;
+  if (efConstruction < 2 * m)
+    throw new PgquorumError('invalid_request', `index.efConstruction: must be at least twice m (${2 * m})`);
+  return { type: 'hnsw', m, efConstruction };
+}
+
+function checkIndexable({ index, vectorType, dimension }: CollectionDefinition): void {
+  const max = indexDimensionMax[vectorType];
+  if (index.type === 'hnsw' && dimension > max) {
+    throw new PgquorumError(
+      'dimension_not_indexable',
+      `hnsw holds ${vectorType} up to ${max} dimensions, not ${dimension}`,
+    );
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * The collections as a gateway knows them: read from a node and kept for a moment, since every request asks. Whoever meets an error that a changed
+ * collection would explain forgets the entry, so that the next request reads it anew.
+ */
+import { performance } from 'node:perf_hooks';
+import type { CollectionDefinition } from './definition.ts';
+import {
+  createCollection,
+  dropCollection,
+  listCollections,
+  measureCollection,
+  readCollection,
+  type CollectionRow,
+} from './catalog.pg.ts';
+import { PgquorumError } from '../errors/error.ts';
+import type { Deadline } from '../postgres/deadline.ts';
+import { checkCollectionName } from '../requests/fields.ts';
+import { onFirst, type Nodes } from '../topology/nodes.pg.ts';
+
+const keptMs = 1000;
+
+export interface MeasuredCollection extends CollectionRow {
+  readonly rows: number;
+  readonly bytes: string;
+}
+
+export class CollectionDirectory {
+  readonly #nodes: Nodes;
+  readonly #entries = new Map<string, { readonly row: CollectionRow; readonly untilMs: number }>();
+
+  constructor(nodes: Nodes) {
+    this.#nodes = nodes;
+  }
+
+  async get(name: string, deadline: Deadline): Promise<CollectionRow> {
+    checkCollectionName(name);
+    const kept = this.#entries.get(name);
+    if (kept !== undefined && performance.now() < kept.untilMs) return kept.row;
+    const row = await onFirst(this.#nodes.anyOrder(), deadline, (client) => readCollection(client, name));
+    if (row === null) {
+      this.#entries.delete(name);
+      throw new PgquorumError('collection_not_found', `collection ${name}`);
+    }
+    this.#entries.set(name, { row, untilMs: performance.now() + keptMs });
+    return row;
+  }
+
+  forget(name: string): void {
+    this.#entries.delete(name);
+  }
+
+  list(deadline: Deadline): Promise<CollectionRow[]> {
+    return onFirst(this.#nodes.anyOrder(), deadline, (client) => listCollections(client));
+  }
+
+  async measure(name: string, deadline: Deadline): Promise<MeasuredCollection> {
+    const row = await this.get(name, deadline);
+    const measured = await onFirst(this.#nodes.anyOrder(), deadline, (client) =>
+      measureCollection(client, row.table),
+    );
+    return { ...row, ...measured };
+  }
+
+  async create(name: string, definition: CollectionDefinition): Promise<{ created: boolean }> {
+    checkCollectionName(name);
+    try {
+      return await createCollection({ nodes: this.#addresses(), name, definition });
+    } finally {
+      this.forget(name);
+    }
+  }
+
+  async drop(name: string): Promise<void> {
+    checkCollectionName(name);
+    try {
+      await dropCollection({ nodes: this.#addresses(), name });
+    } finally {
+      this.forget(name);
+    }
+  }
+
+  #addresses() {
+    return this.#nodes.all.map((node) => node.address);
+  }
+}

@@ -1,0 +1,15 @@
+/**
+ * Telling a collection from an earlier one of its name. What was written into the earlier one may still be on its way when that is dropped, and would
+ * come alive in the next one. So a drop leaves a mark on every node: the counters that each node had reached. Counters are never used twice, so
+ * every write with a dot within the mark belongs to what was dropped. Pure.
+ *
+ * The mark is a row of pgquorum.horizon for all shards at once.
+ */
+export const allShards = -1;
+
+/** $1 the collection. */
+export const earlierSql = `select h.clock from pgquorum.horizon h where h.collection = $1 and h.shard = ${allShards}`;
+
+/** $1 the collection, $2 a clock that the mark has to cover. */
+export const markEarlierSql = `insert into pgquorum.horizon as h (collection, shard, hlc, clock) values ($1, ${allShards}, 0, $2)
+  on conflict (collection, shard) do update set clock = h.clock || excluded.clock`;

@@ -1,0 +1,346 @@
+/**
+ * Every setting of pgquorum, in one typed table: name, default, unit, range and a sentence. Values come from the environment or from
+ * `pgquorum.yaml` (the environment wins). All mistakes are reported together. The table is the source of `--help` and of docs/settings.md.
+ */
+import { z } from 'zod';
+import { parse as parseYaml } from 'yaml';
+import { PgquorumError } from '../errors/error.ts';
+
+export const nodeNamePattern = /^[a-z][a-z0-9_-]{0,31}$/;
+export const collectionNamePattern = /^[a-z][a-z0-9_]{0,47}$/;
+
+const nodeAddress = z.strictObject({
+  name: z.string().regex(nodeNamePattern, 'a node name matches ^[a-z][a-z0-9_-]{0,31}$'),
+  url: z.string().regex(/^postgres(ql)?:\/\//, 'a node url begins with postgres://'),
+  zone: z.string().min(1).default('default'),
+  weight: z.number().positive().default(1),
+});
+export type NodeAddress = z.infer<typeof nodeAddress>;
+
+const nodeList = z
+  .array(nodeAddress)
+  .min(1)
+  .superRefine((nodes, context) => {
+    const names = nodes.map((node) => node.name);
+    for (const name of new Set(names.filter((name, at) => names.indexOf(name) !== at))) {
+      context.addIssue({ code: 'custom', message: `node name ${name} is listed twice` });
+    }
+  });
+
+const text = (pattern?: RegExp) =>
+  pattern ? z.string().regex(pattern, `must match ${pattern.source}`) : z.string().min(1);
+const integer = (min: number, max: number) =>
+  z
+    .union(
+      [
+        z.number(),
+        z
+          .string()
+          .regex(/^-?\d+$/, 'must be a whole number')
+          .transform(Number),
+      ],
+      'must be a whole number',
+    )
+    .pipe(z.number().int().min(min).max(max));
+const commaList = z
+  .union([z.array(z.string()), z.string().transform((value) => value.split(',').map((part) => part.trim()))])
+  .pipe(z.array(z.string().min(1)).min(1));
+
+interface Setting<T extends z.ZodType> {
+  readonly env: string;
+  readonly schema: T;
+  readonly fallback: z.infer<T> | undefined;
+  readonly unit?: string;
+  readonly secret?: boolean;
+  readonly about: string;
+}
+const setting = <T extends z.ZodType>(
+  env: string,
+  schema: T,
+  fallback: z.infer<T> | undefined,
+  about: string,
+  extra: { unit?: string; secret?: boolean } = {},
+): Setting<T> => ({ env, schema, fallback, about, ...extra });
+
+const MIB = 1024 * 1024;
+
+/** The table. Keys are the names used in code; `env` the public ones. */
+export const settingsTable = {
+  nodes: setting(
+    'PGQUORUM_NODES',
+    nodeList,
+    undefined,
+    'The masters, as JSON: [{"name","url","zone","weight"}].',
+    { secret: true },
+  ),
+  cluster: setting(
+    'PGQUORUM_CLUSTER',
+    text(nodeNamePattern),
+    'default',
+    'Id of the cluster; part of slot, publication and topic names.',
+  ),
+  host: setting(
+    'PGQUORUM_HOST',
+    text(),
+    '127.0.0.1',
+    'Address to listen on. Anything but loopback needs PGQUORUM_API_KEYS.',
+  ),
+  zone: setting('PGQUORUM_ZONE', text(), undefined, 'The zone in which this process runs.'),
+  httpPort: setting(
+    'PGQUORUM_HTTP_PORT',
+    integer(0, 65535),
+    8080,
+    'HTTP port of the gateway; 0 = any free port.',
+  ),
+  grpcPort: setting(
+    'PGQUORUM_GRPC_PORT',
+    integer(0, 65535),
+    50051,
+    'gRPC port of the gateway; 0 = any free port.',
+  ),
+  metricsPort: setting(
+    'PGQUORUM_METRICS_PORT',
+    integer(0, 65535),
+    undefined,
+    'Port on which a replicator serves /healthz, /readyz and /metrics; unset = none, 0 = any free port.',
+  ),
+  dataDir: setting(
+    'PGQUORUM_DATA_DIR',
+    text(),
+    '.pgquorum',
+    'Folder of the embedded cluster: masters, logs, cluster.json.',
+  ),
+  pgBin: setting(
+    'PGQUORUM_PG_BIN',
+    text(),
+    undefined,
+    'Folder with the Postgres programs for the embedded masters.',
+  ),
+  pgMajor: setting(
+    'PGQUORUM_PG_MAJOR',
+    integer(16, 18).pipe(z.union([z.literal(16), z.literal(18)])),
+    18,
+    'Major version of the embedded masters.',
+  ),
+  pgImage: setting(
+    'PGQUORUM_PG_IMAGE',
+    text(),
+    'pgvector/pgvector:pg18',
+    'Docker image for embedded masters where no local Postgres is found.',
+  ),
+  kafkaBrokers: setting(
+    'PGQUORUM_KAFKA_BROKERS',
+    commaList,
+    undefined,
+    'Comma list of host:port; set = the change log is Kafka.',
+  ),
+  kafkaPartitions: setting(
+    'PGQUORUM_KAFKA_PARTITIONS',
+    integer(1, 1024),
+    8,
+    'Partitions of a new change topic.',
+  ),
+  kafkaReplication: setting(
+    'PGQUORUM_KAFKA_REPLICATION',
+    integer(1, 16),
+    undefined,
+    'Replication factor of a new change topic; unset = min(3, brokers).',
+  ),
+  apiKeys: setting(
+    'PGQUORUM_API_KEYS',
+    commaList,
+    undefined,
+    'Comma list of API keys; set = every call but health needs one.',
+    { secret: true },
+  ),
+  logLevel: setting(
+    'PGQUORUM_LOG_LEVEL',
+    z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']),
+    'info',
+    'Lowest level that is logged.',
+  ),
+  replicatorNodes: setting(
+    'PGQUORUM_REPLICATOR_NODES',
+    commaList,
+    undefined,
+    'Comma list of the nodes that this replicator process serves; unset = all.',
+  ),
+  consistencyLevel: setting(
+    'PGQUORUM_CONSISTENCY_LEVEL',
+    z.enum(['one', 'quorum', 'all']),
+    'one',
+    'Consistency of a write that names none.',
+  ),
+  conflictResolution: setting(
+    'PGQUORUM_CONFLICT_RESOLUTION',
+    z.enum(['lww']),
+    'lww',
+    'Conflict strategy of a collection that names none.',
+  ),
+  numShards: setting(
+    'PGQUORUM_NUM_SHARDS',
+    integer(1, 4096),
+    64,
+    'Shards of a collection that names no number.',
+  ),
+  virtualNodes: setting(
+    'PGQUORUM_VIRTUAL_NODES',
+    integer(1, 10_000),
+    150,
+    'Points of a node on the hash ring.',
+  ),
+  syncIntervalMs: setting(
+    'PGQUORUM_SYNC_INTERVAL_MS',
+    integer(0, 60_000),
+    0,
+    'The longest that a small batch may linger before it is applied.',
+    { unit: 'ms' },
+  ),
+  batchSize: setting(
+    'PGQUORUM_BATCH_SIZE',
+    integer(1, 10_000),
+    500,
+    'Most changes in one apply transaction.',
+    { unit: 'changes' },
+  ),
+  compression: setting(
+    'PGQUORUM_COMPRESSION',
+    z.enum(['none', 'gzip']),
+    'none',
+    'Compression of messages in Kafka.',
+  ),
+  applyLanes: setting('PGQUORUM_APPLY_LANES', integer(1, 64), 2, 'Parallel appliers per edge, by shard.'),
+  transactionBytesMax: setting(
+    'PGQUORUM_TRANSACTION_BYTES_MAX',
+    integer(64 * 1024, 4096 * MIB),
+    64 * MIB,
+    'Rows of one transaction held in memory by capture; beyond it they are re-read.',
+    { unit: 'bytes' },
+  ),
+  requestRetentionMs: setting(
+    'PGQUORUM_REQUEST_RETENTION_MS',
+    integer(60_000, 2_592_000_000),
+    86_400_000,
+    'How long a node remembers gateway requests, so that repeating one with its Idempotency-Key is safe.',
+    { unit: 'ms' },
+  ),
+  heartbeatIntervalMs: setting(
+    'PGQUORUM_HEARTBEAT_INTERVAL_MS',
+    integer(50, 60_000),
+    1000,
+    'How often a node writes its heartbeat row.',
+    { unit: 'ms' },
+  ),
+  failureTimeoutMs: setting(
+    'PGQUORUM_FAILURE_TIMEOUT_MS',
+    integer(200, 600_000),
+    5000,
+    'Silence after which a node is reported down.',
+    { unit: 'ms' },
+  ),
+  lagReadyMaxMs: setting(
+    'PGQUORUM_LAG_READY_MAX_MS',
+    integer(100, 3_600_000),
+    30_000,
+    'An edge that lags more than this makes /readyz answer 503.',
+    { unit: 'ms' },
+  ),
+  poolMax: setting('PGQUORUM_POOL_MAX', integer(1, 500), 10, 'Connections of the gateway per node.'),
+  bodyBytesMax: setting(
+    'PGQUORUM_BODY_BYTES_MAX',
+    integer(1024, 512 * MIB),
+    32 * MIB,
+    'Largest request body.',
+    { unit: 'bytes' },
+  ),
+  batchItemsMax: setting(
+    'PGQUORUM_BATCH_ITEMS_MAX',
+    integer(1, 100_000),
+    5000,
+    'Most vectors in one request.',
+  ),
+} as const;
+
+type Table = typeof settingsTable;
+/** Settings whose default is `undefined` may be undefined; all others are present. */
+export type Settings = {
+  readonly [K in keyof Table]: K extends UnsetKey
+    ? z.infer<Table[K]['schema']> | undefined
+    : z.infer<Table[K]['schema']>;
+};
+type UnsetKey =
+  | 'nodes'
+  | 'zone'
+  | 'metricsPort'
+  | 'pgBin'
+  | 'kafkaBrokers'
+  | 'kafkaReplication'
+  | 'apiKeys'
+  | 'replicatorNodes';
+
+/** Names with this prefix belong to the test harness, not to the product, and are left alone. */
+const foreignPrefix = 'PGQUORUM_TEST_';
+
+/** Reads the environment and, below it, the text of `pgquorum.yaml`. Throws one `settings_invalid` that lists every mistake. */
+export function loadSettings(env: Readonly<Record<string, string | undefined>>, yamlText?: string): Settings {
+  const mistakes: string[] = [];
+  const fromFile = yamlText === undefined ? {} : readYaml(yamlText, mistakes);
+  const known = new Set<string>(Object.values(settingsTable).map((entry) => entry.env));
+  for (const name of [...Object.keys(env), ...Object.keys(fromFile)]) {
+    if (name.startsWith('PGQUORUM_') && !name.startsWith(foreignPrefix) && !known.has(name))
+      mistakes.push(`${name}: unknown setting`);
+  }
+  const result: Record<string, unknown> = {};
+  for (const [key, entry] of Object.entries(settingsTable) as [string, Setting<z.ZodType>][]) {
+    const fromEnv = env[entry.env];
+    const raw = fromEnv !== undefined && fromEnv !== '' ? fromEnv : fromFile[entry.env];
+    if (raw === undefined) result[key] = entry.fallback;
+    else result[key] = readValue(key, entry, raw, mistakes);
+  }
+  if (mistakes.length > 0) throw new PgquorumError('settings_invalid', mistakes.join('; '));
+  return result as Settings;
+}
+
+function readValue(key: string, entry: Setting<z.ZodType>, raw: unknown, mistakes: string[]): unknown {
+  let value = raw;
+  if (key === 'nodes' && typeof raw === 'string') {
+    try {
+      value = JSON.parse(raw);
+    } catch {
+      mistakes.push(`${entry.env}: is not JSON`);
+      return undefined;
+    }
+  }
+  const parsed = entry.schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  for (const issue of parsed.error.issues)
+    mistakes.push(
+      `${entry.env}: ${issue.path.length > 0 ? `${issue.path.join('.')}: ` : ''}${issue.message}`,
+    );
+  return undefined;
+}
+
+function readYaml(yamlText: string, mistakes: string[]): Record<string, unknown> {
+  try {
+    const value: unknown = parseYaml(yamlText);
+    if (value === null || value === undefined) return {};
+    if (typeof value === 'object' && !Array.isArray(value)) {
+      const entries = Object.entries(value as Record<string, unknown>);
+      for (const [name] of entries.filter(([name]) => !name.startsWith('PGQUORUM_')))
+        mistakes.push(`${name}: unknown setting`);
+      return Object.fromEntries(entries);
+    }
+    mistakes.push('pgquorum.yaml: is not a map of settings');
+  } catch (cause) {
+    mistakes.push(`pgquorum.yaml: ${(cause as Error).message.split('\n')[0]}`);
+  }
+  return {};
+}
+
+/** The table as lines for `--help`. */
+export function describeSettings(): string[] {
+  return Object.values(settingsTable).map((entry) => {
+    const shown = entry.fallback === undefined ? 'unset' : String(entry.fallback);
+    return `${entry.env} (${shown}${'unit' in entry && entry.unit ? ` ${entry.unit}` : ''}): ${entry.about}`;
+  });
+}

@@ -1,0 +1,50 @@
+/** A database error that ends a request -> the error that its caller gets. Never holds row data: Postgres quotes rows in `detail`, so that is left out. Pure. */
+import { isPgquorumError, PgquorumError } from '../errors/error.ts';
+import { sqlStateOf } from './sqlstate.ts';
+
+interface DatabaseError {
+  readonly message: string;
+  readonly constraint?: string;
+  readonly routine?: string;
+}
+
+export function requestError(cause: unknown, collection?: string): unknown {
+  if (isPgquorumError(cause)) return cause;
+  const sqlstate = sqlStateOf(cause);
+  if (sqlstate === null) return cause;
+  const { message, constraint } = cause as DatabaseError;
+  const make = (...[code, detail]: [ConstructorParameters<typeof PgquorumError>[0], string]) =>
+    new PgquorumError(code, detail, { cause });
+  switch (sqlstate) {
+    case '57014':
+      return make('timeout', 'the database did not finish in time');
+    case '55P03':
+      return make('timeout', 'a lock was not released in time');
+    case '40P01':
+    case '40001':
+      return make('overloaded', 'the rows are being written by others all the time');
+    case '42P01':
+      return collection === undefined ? cause : make('collection_not_found', `collection ${collection}`);
+    case '22000':
+      // pgvector's own check; the collection was made anew with another dimension in this moment.
+      return /^(expected|different) .*dimensions/.test(message)
+        ? make('dimension_mismatch', 'embedding: has another dimension than the collection')
+        : cause;
+    default:
+  }
+  if (sqlstate.startsWith('23'))
+    return make(
+      'constraint_violated',
+      constraint === undefined ? `SQLSTATE ${sqlstate}` : `constraint ${constraint} (SQLSTATE ${sqlstate})`,
+    );
+  if (sqlstate.startsWith('P0'))
+    return make('constraint_violated', `a trigger of the table refused it (SQLSTATE ${sqlstate})`);
+  return cause;
+}
+
+/** The statement found another table than the one it was made for. */
+export const isStaleDefinition = (cause: unknown): boolean =>
+  ['42P01', '42703', '22000', '0A000', '42804'].includes(sqlStateOf(cause) ?? '');
+
+/** Passes by itself when tried again at once. */
+export const isTransient = (cause: unknown): boolean => ['40P01', '40001'].includes(sqlStateOf(cause) ?? '');

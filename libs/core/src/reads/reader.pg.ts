@@ -1,0 +1,179 @@
+/** Reads by id at ONE, from the first live node of the shard that knows the key: the one that took the write, unless it has failed since. */
+import pgvector from 'pgvector';
+import type pg from 'pg';
+import type { CollectionDirectory } from '../collections/directory.pg.ts';
+import type { CollectionRow } from '../collections/catalog.pg.ts';
+import type { CollectionTable } from '../collections/definition.ts';
+import { versionTable } from '../collections/trigger.ts';
+import { PgquorumError } from '../errors/error.ts';
+import { encodeTexts } from '../postgres/binary-array.ts';
+import type { Deadline } from '../postgres/deadline.ts';
+import { quoteTable } from '../postgres/identifier.ts';
+import { isStaleDefinition, requestError } from '../postgres/request-error.ts';
+import { parseLossless } from '../requests/lossless-json.ts';
+import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
+import type { ShardPlacement } from '../topology/shard-placement.ts';
+import { versionView, type VersionColumns, type VersionView } from '../versioning/version-view.ts';
+import type { ShardNumber } from '../versioning/version.ts';
+import type { ParsedItem } from '../writes/item.ts';
+import { statement } from '../writes/statements.ts';
+
+export interface StoredVector {
+  readonly id: string;
+  readonly embedding: readonly number[] | null;
+  readonly metadata: unknown;
+  readonly version: VersionView | null;
+  readonly node: string;
+}
+
+export type ReadResult = StoredVector | { readonly id: string | null; readonly error: PgquorumError };
+
+interface Row extends Partial<VersionColumns> {
+  readonly id: string;
+  /** False for a tombstone. */
+  readonly present: boolean;
+  readonly embedding: string | null;
+  readonly metadata: string;
+}
+
+interface KeyItem {
+  readonly id: string;
+  readonly shard: ShardNumber;
+}
+
+/** Rows and tombstones of keys; what is in neither is not known here. */
+const readStatement = (table: CollectionTable) =>
+  statement(
+    `select coalesce(t.id, v.id) as id, t.id is not null as present, t.embedding::text as embedding, t.metadata::text as metadata, v.hlc::text as hlc, v.origin, v.counter::text as counter, v.clock
+     from (select * from ${quoteTable({ schema: table.schema, name: table.table })} where id = any($1::text[])) t
+     full join (select * from ${versionTable(table)} where id = any($1::text[])) v on v.id = t.id`,
+  );
+
+export class Reader {
+  readonly #nodes: Nodes;
+  readonly #placement: ShardPlacement;
+  readonly #directory: CollectionDirectory;
+
+  constructor(options: {
+    readonly nodes: Nodes;
+    readonly placement: ShardPlacement;
+    readonly directory: CollectionDirectory;
+  }) {
+    this.#nodes = options.nodes;
+    this.#placement = options.placement;
+    this.#directory = options.directory;
+  }
+
+  async get(collection: CollectionRow, item: KeyItem, deadline: Deadline): Promise<StoredVector> {
+    const [found] = await this.getAll(collection, [{ ok: true, item }], deadline);
+    if (found === undefined) throw new PgquorumError('internal', 'a read gave no result');
+    if ('error' in found) throw found.error;
+    return found;
+  }
+
+  async getAll(
+    collection: CollectionRow,
+    parsed: readonly ParsedItem<KeyItem>[],
+    deadline: Deadline,
+  ): Promise<ReadResult[]> {
+    const found = new Map<string, ReadResult>();
+    const notThere = (item: KeyItem): ReadResult => ({
+      id: item.id,
+      error: new PgquorumError('vector_not_found', `vector ${JSON.stringify(item.id)}`),
+    });
+    let pending = parsed.flatMap((one) => (one.ok ? [one.item] : []));
+    const asked = new Map<KeyItem, number>(pending.map((item) => [item, 0]));
+    const orders = new Map(
+      pending.map((item) => [
+        item,
+        this.#nodes.inOrder(this.#placement.nodesOf(collection.name, item.shard)),
+      ]),
+    );
+    const answered = new Set<KeyItem>();
+    while (pending.length > 0) {
+      const byNode = new Map<Node, KeyItem[]>();
+      for (const item of pending) {
+        const node = orders.get(item)![asked.get(item)!];
+        if (node === undefined)
+          found.set(
+            item.id,
+            answered.has(item)
+              ? notThere(item)
+              : {
+                  id: item.id,
+                  error: new PgquorumError('replicas_unavailable', 'no node of the shard can be read'),
+                },
+          );
+        else byNode.set(node, [...(byNode.get(node) ?? []), item]);
+      }
+      const rounds = await Promise.all(
+        [...byNode].map(async ([node, items]) =>
+          this.#readFrom(node, collection, items, { deadline, found, notThere, answered }),
+        ),
+      );
+      pending = rounds.flat();
+      for (const item of pending) asked.set(item, asked.get(item)! + 1);
+    }
+    return parsed.map((one) => (one.ok ? found.get(one.item.id)! : { id: one.id, error: one.error }));
+  }
+
+  /** Returns the items that the next node has to be asked for. */
+  async #readFrom(
+    node: Node,
+    collection: CollectionRow,
+    items: readonly KeyItem[],
+    round: {
+      deadline: Deadline;
+      found: Map<string, ReadResult>;
+      notThere: (item: KeyItem) => ReadResult;
+      answered: Set<KeyItem>;
+    },
+  ): Promise<readonly KeyItem[]> {
+    let rows: Map<string, Row>;
+    try {
+      rows = await node.run(round.deadline, (client) =>
+        readRows(
+          client,
+          collection.table,
+          items.map((item) => item.id),
+        ),
+      );
+    } catch (cause) {
+      if (isNodeFailure(cause)) return items;
+      if (isStaleDefinition(cause)) this.#directory.forget(collection.name);
+      throw requestError(cause, collection.name);
+    }
+    const unknown: KeyItem[] = [];
+    for (const item of items) {
+      round.answered.add(item);
+      const row = rows.get(item.id);
+      if (row === undefined) unknown.push(item);
+      else round.found.set(item.id, row.present ? this.#stored(row, node) : round.notThere(item));
+    }
+    return unknown;
+  }
+
+  #stored(row: Row, node: Node): StoredVector {
+    const { hlc, origin, counter, clock } = row;
+    const version =
+      hlc != null && origin != null && counter != null && clock != null
+        ? versionView({ hlc, origin, counter, clock }, (number) => this.#nodes.nameOf(number))
+        : null;
+    return {
+      id: row.id,
+      embedding: row.embedding === null ? null : (pgvector.fromSql(row.embedding) as number[]),
+      metadata: parseLossless(row.metadata),
+      version,
+      node: node.name,
+    };
+  }
+}
+
+async function readRows(
+  client: pg.PoolClient,
+  table: CollectionTable,
+  ids: readonly string[],
+): Promise<Map<string, Row>> {
+  const result = await client.query<Row>({ ...readStatement(table), values: [encodeTexts(ids)] });
+  return new Map(result.rows.map((row) => [row.id, row]));
+}

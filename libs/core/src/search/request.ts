@@ -1,0 +1,102 @@
+/** A search as users send it, checked. Pure. */
+import type { CollectionDefinition, Metric } from '../collections/definition.ts';
+import { PgquorumError } from '../errors/error.ts';
+import { checkFields, integerIn, invalid, isObject, notSupported, oneOf } from '../requests/fields.ts';
+import { checkConsistency } from '../writes/consistency.ts';
+import { parseEmbedding } from '../writes/embedding.ts';
+import { checkKey } from '../writes/item.ts';
+
+export const kMax = 10_000;
+/** pgvector's own limit of hnsw.ef_search. */
+export const efSearchMax = 1000;
+
+export type Include = 'embedding' | 'metadata' | 'version';
+
+export interface SearchRequest {
+  /** The vector to search near, or the id of a stored one. */
+  readonly near:
+    | { readonly kind: 'embedding'; readonly floats: Float32Array }
+    | { readonly kind: 'id'; readonly id: string };
+  readonly k: number;
+  readonly filter: unknown;
+  readonly efSearch: number | null;
+  readonly include: readonly Include[];
+  readonly maxDistance: number | null;
+}
+
+const fields = [
+  'embedding',
+  'id',
+  'k',
+  'filter',
+  'efSearch',
+  'include',
+  'maxDistance',
+  'consistency',
+  'allowPartial',
+];
+
+export function parseSearch(body: unknown, definition: CollectionDefinition): SearchRequest {
+  if (!isObject(body)) throw invalid('the body must be an object');
+  checkFields(body, '', fields, { token: 'tokens are not available in this version' });
+  const { consistency, allowPartial, maxDistance } = body;
+  if (consistency === 'quorum' || consistency === 'all') checkConsistency(consistency, 'one');
+  if (consistency !== undefined) oneOf('consistency', consistency, ['one', 'all-shards']);
+  if (allowPartial !== undefined && typeof allowPartial !== 'boolean')
+    throw invalid('allowPartial: must be true or false');
+  if (maxDistance !== undefined && (typeof maxDistance !== 'number' || !Number.isFinite(maxDistance)))
+    throw invalid('maxDistance: must be a finite number');
+  return {
+    near: parseNear(body, definition),
+    k: body['k'] === undefined ? 10 : integerIn('k', body['k'], { min: 1, max: kMax }),
+    filter: body['filter'] ?? null,
+    efSearch: parseEfSearch(body['efSearch'], definition),
+    include: parseInclude(body['include']),
+    maxDistance: maxDistance ?? null,
+  };
+}
+
+function parseNear(
+  body: Readonly<Record<string, unknown>>,
+  definition: CollectionDefinition,
+): SearchRequest['near'] {
+  if ((body['embedding'] === undefined) === (body['id'] === undefined))
+    throw invalid('either embedding or id must be given');
+  if (body['id'] !== undefined) return { kind: 'id', id: checkKey(body['id']) };
+  const floats = parseEmbedding(body['embedding'], definition);
+  checkDirection(floats, definition.metric);
+  return { kind: 'embedding', floats };
+}
+
+export function checkDirection(floats: ArrayLike<number>, metric: Metric): void {
+  if (metric === 'cosine' && Array.prototype.every.call(floats, (value: number) => value === 0))
+    throw new PgquorumError(
+      'invalid_vector',
+      'embedding: the zero vector has no direction, so nothing is near it by cosine',
+    );
+}
+
+function parseEfSearch(value: unknown, definition: CollectionDefinition): number | null {
+  if (value === undefined) return null;
+  if (definition.index.type !== 'hnsw') throw notSupported('efSearch', 'the collection has no hnsw index');
+  return integerIn('efSearch', value, { min: 1, max: efSearchMax });
+}
+
+function parseInclude(value: unknown): readonly Include[] {
+  if (value === undefined) return ['metadata'];
+  if (!Array.isArray(value)) throw invalid('include: must be an array');
+  return [...new Set(value.map((one) => oneOf('include', one, ['embedding', 'metadata', 'version'])))];
+}
+
+/** Greater is nearer: the cosine similarity, the inner product, or 1 / (1 + distance). */
+export function scoreOf(metric: Metric, distance: number): number {
+  switch (metric) {
+    case 'cosine':
+      return 1 - distance;
+    case 'inner-product':
+      return -distance;
+    case 'l2':
+    case 'l1':
+      return 1 / (1 + distance);
+  }
+}

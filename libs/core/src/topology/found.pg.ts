@@ -1,0 +1,216 @@
+/**
+ * Founding: brings every listed database to the newest schema, gives it its identity, and makes the slots from which its peers will read.
+ * May be run by any number of processes at once and again at every start: it finishes what a killed one began.
+ *
+ * Invariant: a collection can exist only where all slots do, so no write ever precedes the slot that has to carry it. A source is `creating`
+ * until its slot and its first position are known; a slot found with a source that is still `creating` may be anyone's and is made anew.
+ */
+import type pg from 'pg';
+import type { NodeAddress } from '../config/settings.ts';
+import { PgquorumError } from '../errors/error.ts';
+import { connect } from '../postgres/connect.pg.ts';
+import { loadMigrations, migrate } from '../postgres/migrate.pg.ts';
+import type { NodeNumber } from '../versioning/version.ts';
+import { edgeSlot, logSlot, publicationName, type LogKind } from './names.ts';
+import { assignNumbers, type FoundNode, type KnownNode } from './numbers.ts';
+
+export interface FoundOptions {
+  readonly nodes: readonly NodeAddress[];
+  readonly cluster: string;
+  readonly log: LogKind;
+  readonly signal?: AbortSignal;
+}
+
+export interface ClusterNode extends FoundNode {
+  readonly address: NodeAddress;
+}
+
+/** 64-bit key of the founding lock: "pgqfoun" read as a number. */
+const foundingLock = '31638934139139438';
+
+/** Session connections to all nodes with the founding lock held on each, taken in the order of the list. */
+export async function foundCluster(options: FoundOptions): Promise<ClusterNode[]> {
+  const migrations = await loadMigrations();
+  const clients: pg.Client[] = [];
+  try {
+    for (const node of options.nodes) clients.push(await connect(node, { application: 'pgquorum founding' }));
+    for (const client of clients) {
+      await checkServer(client);
+      await migrate(client, migrations);
+    }
+    for (const client of clients) await client.query(`select pg_advisory_lock(${foundingLock})`);
+    const known = await Promise.all(clients.map((client, at) => readKnown(client, options.nodes[at]!.name)));
+    const numbered = assignNumbers(options.cluster, options.log, known);
+    for (const [at, client] of clients.entries()) await writeIdentity(client, options, numbered, at);
+    for (const [at, client] of clients.entries()) await makeSources(clients, numbered, at, client, options);
+    return numbered.map((node, at) => ({ ...node, address: options.nodes[at]! }));
+  } finally {
+    await Promise.all(clients.map((client) => client.end().catch(() => undefined))); // the locks go with the connections
+  }
+}
+
+async function checkServer(client: pg.Client): Promise<void> {
+  const rows = await client.query<{
+    wal_level: string;
+    extension: string | null;
+    can_replicate: boolean;
+    version: number;
+  }>(
+    `select current_setting('wal_level') as wal_level, (select extversion from pg_extension where extname = 'vector') as extension,
+       (select rolreplication or rolsuper from pg_roles where rolname = current_user) as can_replicate, current_setting('server_version_num')::int as version`,
+  );
+  const server = rows.rows[0]!;
+  if (server.version < 150000)
+    throw new PgquorumError('preflight_failed', `Postgres 15 or newer is needed, this is ${server.version}`);
+  if (server.wal_level !== 'logical')
+    throw new PgquorumError(
+      'preflight_failed',
+      `wal_level is ${server.wal_level}: alter system set wal_level = 'logical', then restart the server`,
+    );
+  if (!server.can_replicate)
+    throw new PgquorumError('preflight_failed', 'the role may not replicate: alter role <role> replication');
+  if (server.extension === null) await createExtension(client);
+}
+
+async function createExtension(client: pg.Client): Promise<void> {
+  try {
+    await client.query('create extension if not exists vector schema public');
+  } catch (cause) {
+    throw new PgquorumError(
+      'preflight_failed',
+      `pgvector is not installed in the database and the role may not do it (${(cause as Error).message}): as a superuser run create extension vector schema public`,
+      { cause },
+    );
+  }
+}
+
+async function readKnown(client: pg.Client, name: string): Promise<KnownNode> {
+  const identity = await client.query<NonNullable<KnownNode['identity']>>(
+    'select cluster, name, number, spare, log from pgquorum.node',
+  );
+  const members = await client.query<{ number: number; name: string }>(
+    'select number, name from pgquorum.member',
+  );
+  const collections = await client.query<{ count: number }>(
+    'select count(*)::int as count from pgquorum.collection',
+  );
+  return {
+    name,
+    identity: identity.rows[0] ?? null,
+    members: members.rows,
+    collections: collections.rows[0]!.count,
+  };
+}
+
+async function writeIdentity(
+  client: pg.Client,
+  options: FoundOptions,
+  numbered: readonly FoundNode[],
+  at: number,
+): Promise<void> {
+  const self = numbered[at]!;
+  await client.query('begin');
+  await client.query(
+    `insert into pgquorum.node (cluster, name, number, spare, zone, log, system_identifier, timeline)
+     values ($1, $2, $3, $4, $5, $6, coalesce((select system_identifier::text from pg_control_system()), 'unknown'), substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))
+     on conflict (only_row) do update set zone = excluded.zone`,
+    [options.cluster, self.name, self.number, self.spare, options.nodes[at]!.zone, options.log],
+  );
+  const members = numbered.flatMap((node, index) => [
+    { number: node.number, name: node.name, zone: options.nodes[index]!.zone, spare: false },
+    { number: node.spare, name: node.name, zone: options.nodes[index]!.zone, spare: true },
+  ]);
+  await client.query(
+    `insert into pgquorum.member (number, name, zone, spare)
+     select * from jsonb_to_recordset($1::jsonb) as m(number smallint, name text, zone text, spare boolean)
+     on conflict (number) do update set zone = excluded.zone where member.zone <> excluded.zone`,
+    [JSON.stringify(members)],
+  );
+  await client.query(
+    'insert into pgquorum.heartbeat (number, at) values ($1, clock_timestamp()) on conflict do nothing',
+    [self.number],
+  );
+  await client.query('commit');
+}
+
+/** The sources of the node at `at`: with the WAL one slot on every peer, with Kafka one slot of its own that feeds its topic. */
+async function makeSources(
+  clients: readonly pg.Client[],
+  numbered: readonly FoundNode[],
+  at: number,
+  client: pg.Client,
+  options: FoundOptions,
+): Promise<void> {
+  const target = numbered[at]!;
+  if (options.log === 'kafka') {
+    await makeSource({
+      target: client,
+      origin: client,
+      number: target.number,
+      log: 'capture',
+      slot: logSlot(options.cluster, target.number),
+    });
+    for (const node of numbered.filter((node) => node.number !== target.number)) {
+      await client.query(
+        `insert into pgquorum.source (origin, log, state, generation) values ($1, 'kafka', 'ready', '') on conflict do nothing`,
+        [node.number],
+      );
+    }
+    return;
+  }
+  for (const [index, node] of numbered.entries()) {
+    if (index === at) continue;
+    await makeSource({
+      target: client,
+      origin: clients[index]!,
+      number: node.number,
+      log: 'wal',
+      slot: edgeSlot(options.cluster, node.number, target.number),
+    });
+  }
+}
+
+interface SourceOptions {
+  readonly target: pg.Client;
+  readonly origin: pg.Client;
+  readonly number: NodeNumber;
+  readonly log: 'wal' | 'capture';
+  readonly slot: string;
+}
+
+async function makeSource(options: SourceOptions): Promise<void> {
+  const { target, origin, number, log, slot } = options;
+  const found = await target.query<{ state: string }>(
+    'select state from pgquorum.source where origin = $1 and log = $2',
+    [number, log],
+  );
+  if (found.rows[0]?.state === 'ready') return;
+  await target.query(
+    `insert into pgquorum.source (origin, log, state, slot, generation) values ($1, $2, 'creating', $3, '') on conflict do nothing`,
+    [number, log, slot],
+  );
+  await origin.query(
+    'select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1 and not active and database = current_database()',
+    [slot],
+  );
+  const made = await origin.query<{ lsn: string; position: string }>(
+    `select lsn::text, (lsn - '0/0'::pg_lsn)::bigint::text as position from pg_create_logical_replication_slot($1, 'pgoutput')`,
+    [slot],
+  );
+  const publication = await origin.query<{ oid: number }>(
+    'select oid from pg_publication where pubname = $1',
+    [publicationName],
+  );
+  if (publication.rows.length === 0)
+    throw new PgquorumError('node_misfit', `the publication ${publicationName} is missing`);
+  await target.query(
+    `with first as (
+       insert into pgquorum.progress (origin, log, stream, lane, position) values ($1, $2, 0, 0, $5)
+       on conflict (origin, log, stream, lane) do update set position = excluded.position
+     ), others as (
+       delete from pgquorum.progress where origin = $1 and log = $2 and (stream, lane) <> (0, 0)
+     )
+     update pgquorum.source set state = 'ready', publication = $3, generation = $4, lanes = 1, problem = null, problem_since = null where origin = $1 and log = $2`,
+    [number, log, publication.rows[0]!.oid, made.rows[0]!.lsn, made.rows[0]!.position],
+  );
+}

@@ -1,0 +1,18 @@
+/** Names of server-wide objects: they carry the cluster, since several clusters may live on one server. Pure. */
+import type { NodeNumber } from '../versioning/version.ts';
+
+export const publicationName = 'pgquorum';
+
+const forSlot = (cluster: string): string => cluster.replaceAll('-', '_');
+
+/** The slot on `origin` that `target` reads. */
+export const edgeSlot = (cluster: string, origin: NodeNumber, target: NodeNumber): string =>
+  `pgquorum_${forSlot(cluster)}_${origin}_${target}`;
+
+/** The slot on `origin` that feeds its topic. */
+export const logSlot = (cluster: string, origin: NodeNumber): string =>
+  `pgquorum_${forSlot(cluster)}_${origin}_log`;
+
+export const topicName = (cluster: string, originName: string): string => `pgquorum.${cluster}.${originName}`;
+
+export type LogKind = 'wal' | 'kafka';

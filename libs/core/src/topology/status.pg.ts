@@ -1,0 +1,130 @@
+/** The state of the cluster as read from its databases: one statement a node, kept for a moment, so that polling is cheap. */
+import { performance } from 'node:perf_hooks';
+import {
+  edges,
+  health,
+  nodeStatus,
+  notReadyReasons,
+  type Edge,
+  type Health,
+  type NodeFacts,
+  type NodeReport,
+  type NodeStatus,
+  type StatusLimits,
+} from './status.ts';
+import type { Node, Nodes } from './nodes.pg.ts';
+
+const keptMs = 250;
+const countedMax = 10_000;
+
+const ms = (time: string) => `(extract(epoch from ${time}) * 1000)::float8`;
+
+const factsSql = `select json_build_object(
+  'nowMs', ${ms('clock_timestamp()')},
+  'writable', not pg_is_in_recovery() and current_setting('default_transaction_read_only') = 'off',
+  'flushPosition', case when pg_is_in_recovery() then null else (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text end,
+  'heartbeatMs', (select ${ms('h.at')} from pgquorum.heartbeat h, pgquorum.node n where h.number = n.number),
+  'dot', (select last_value::float8 from pgquorum.dot),
+  'pulses', (select coalesce(json_agg(json_build_array(${ms('p.at')}, p.dot) order by p.at), '[]') from pgquorum.pulse p
+     where p.at > clock_timestamp() - interval '1 minute' or extract(second from p.at) < 2 or p.at = (select min(first.at) from pgquorum.pulse first)),
+  'sources', (select coalesce(json_agg(json_build_object('origin', s.origin, 'log', s.log, 'state', s.state, 'slot', s.slot, 'problem', s.problem)), '[]') from pgquorum.source s),
+  'progress', (select coalesce(json_agg(json_build_object('origin', p.origin, 'log', p.log, 'commitTimeMs', p.commit_time_ms, 'changes', p.changes)), '[]')
+     from (select origin, log, case when bool_or(commit_time is null) then null else ${ms('min(commit_time)')} end as commit_time_ms, sum(changes)::text as changes
+           from pgquorum.progress group by origin, log) p),
+  'slots', (select coalesce(json_agg(json_build_object('name', slot_name, 'active', active, 'confirmed', (confirmed_flush_lsn - '0/0'::pg_lsn)::text)), '[]')
+     from pg_replication_slots where database = current_database()),
+  'pauses', (select coalesce(json_agg(json_build_object('origin', origin, 'collection', collection, 'code', code)), '[]') from pgquorum.pause),
+  'shards', (select count(*) from pgquorum.shard_role where role = 'replica'),
+  'openConflicts', (select count(*) from (select from pgquorum.conflict where state = 'open' limit ${countedMax}) c),
+  'deadLetters', (select count(*) from (select from pgquorum.dead_letter limit ${countedMax}) d)
+) as facts`;
+
+export interface NodeView {
+  readonly id: string;
+  readonly number: number;
+  readonly zone: string;
+  readonly status: NodeStatus;
+  readonly lastHeartbeat: string | null;
+  readonly shards: number | null;
+  readonly openConflicts: number | null;
+  readonly deadLetters: number | null;
+}
+
+export interface ClusterStatus {
+  readonly reports: readonly NodeReport[];
+  readonly edges: readonly Edge[];
+  readonly health: Health;
+  readonly notReady: readonly string[];
+  readonly readAtMs: number;
+}
+
+export class StatusBoard {
+  readonly #nodes: Nodes;
+  readonly #limits: StatusLimits;
+  #kept: { readonly status: ClusterStatus; readonly untilMs: number } | null = null;
+  #reading: Promise<ClusterStatus> | null = null;
+
+  constructor(nodes: Nodes, limits: StatusLimits) {
+    this.#nodes = nodes;
+    this.#limits = limits;
+  }
+
+  read(): Promise<ClusterStatus> {
+    if (this.#kept !== null && performance.now() < this.#kept.untilMs)
+      return Promise.resolve(this.#kept.status);
+    return this.#readNow();
+  }
+
+  /** For readiness: a kept "not ready" is never repeated, so that the first moment of being ready shows. */
+  async readiness(): Promise<ClusterStatus> {
+    const status = await this.read();
+    return status.notReady.length === 0 ? status : this.#readNow();
+  }
+
+  nodeViews(status: ClusterStatus): NodeView[] {
+    return status.reports.map((report) => ({
+      id: report.name,
+      number: report.number,
+      zone: report.zone,
+      status: nodeStatus(report, this.#limits),
+      lastHeartbeat:
+        report.facts?.heartbeatMs == null ? null : new Date(report.facts.heartbeatMs).toISOString(),
+      shards: report.facts?.shards ?? null,
+      openConflicts: report.facts?.openConflicts ?? null,
+      deadLetters: report.facts?.deadLetters ?? null,
+    }));
+  }
+
+  #readNow(): Promise<ClusterStatus> {
+    this.#reading ??= this.#readAll().finally(() => {
+      this.#reading = null;
+    });
+    return this.#reading;
+  }
+
+  async #readAll(): Promise<ClusterStatus> {
+    const reports = await Promise.all(this.#nodes.all.map(reportOf));
+    const readAtMs = Date.now();
+    const allEdges = edges(reports, this.#limits, readAtMs);
+    const status = {
+      reports,
+      edges: allEdges,
+      health: health(reports, allEdges, this.#limits),
+      notReady: notReadyReasons(reports, allEdges),
+      readAtMs,
+    };
+    this.#kept = { status, untilMs: performance.now() + keptMs };
+    return status;
+  }
+}
+
+async function reportOf(node: Node): Promise<NodeReport> {
+  const identity = { name: node.name, number: node.number as number, zone: node.zone };
+  if (!node.isUp) return { ...identity, facts: null, problem: 'can not be reached' };
+  try {
+    const result = await node.statusPool.query<{ facts: NodeFacts }>(factsSql);
+    return { ...identity, facts: result.rows[0]!.facts, problem: null };
+  } catch (cause) {
+    return { ...identity, facts: null, problem: (cause as { code?: string }).code ?? 'does not answer' };
+  }
+}

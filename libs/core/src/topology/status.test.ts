@@ -1,0 +1,157 @@
+import { expect, test } from '@jest/globals';
+import {
+  edges,
+  health,
+  nodeStatus,
+  notReadyReasons,
+  replicaStatuses,
+  type NodeFacts,
+  type NodeReport,
+} from './status.ts';
+
+const limits = { failureTimeoutMs: 5000, lagReadyMaxMs: 1000 };
+const nowMs = 1_000_000;
+
+const report = (number: number, facts: Partial<NodeFacts> | null): NodeReport => ({
+  name: `n${number}`,
+  number,
+  zone: 'z',
+  problem: null,
+  facts:
+    facts === null
+      ? null
+      : {
+          nowMs,
+          writable: true,
+          flushPosition: '1000',
+          heartbeatMs: nowMs,
+          dot: 100,
+          pulses: [],
+          sources: [],
+          progress: [],
+          slots: [],
+          pauses: [],
+          shards: 1,
+          openConflicts: 0,
+          deadLetters: 0,
+          ...facts,
+        },
+});
+const wal = (origin: number) => ({
+  origin,
+  log: 'wal',
+  state: 'ready',
+  slot: `slot_${origin}`,
+  problem: null,
+});
+const progress = (origin: number, log: string, commitTimeMs: number | null) => ({
+  origin,
+  log,
+  commitTimeMs,
+  changes: '1',
+});
+
+test('lag is measured by the clock of the origin, which stamped the commits', () => {
+  const behind = report(1, {
+    nowMs: nowMs + 60_000,
+    slots: [{ name: 'slot_1', active: true, confirmed: '400' }],
+  });
+  const [toTwo] = edges(
+    [behind, report(2, { sources: [wal(1)], progress: [progress(1, 'wal', nowMs + 59_800)] })],
+    limits,
+    nowMs,
+  ).filter((edge) => edge.to === 'n2');
+  expect(toTwo).toMatchObject({ ms: 200, bytes: 600, state: 'active' });
+});
+
+test('with Kafka a feed that does not run holds up every edge of its origin', () => {
+  const kafka = (origin: number) => ({ origin, log: 'kafka', state: 'ready', slot: null, problem: null });
+  const feed = {
+    origin: 1,
+    log: 'capture',
+    state: 'ready',
+    slot: 'feed',
+    problem: 'slot_in_use: by another',
+  };
+  const reports = [
+    report(1, {
+      sources: [feed, kafka(2)],
+      slots: [{ name: 'feed', active: false, confirmed: '990' }],
+      progress: [progress(2, 'kafka', nowMs)],
+    }),
+    report(2, { sources: [kafka(1)], progress: [progress(1, 'kafka', nowMs)] }),
+  ];
+  const found = edges(reports, limits, nowMs);
+  expect(found).toMatchObject([
+    { from: 'n2', to: 'n1', state: 'active' },
+    { from: 'n1', to: 'n2', state: 'down', problem: 'slot_in_use: by another', bytes: 10 },
+  ]);
+  expect(notReadyReasons(reports, found)).toEqual(['n1 to n2: slot_in_use: by another']);
+});
+
+test('a node that is down makes its edges down, but not the others unready', () => {
+  const both = (number: number, other: number) =>
+    report(number, {
+      sources: [wal(other), wal(3)],
+      progress: [progress(other, 'wal', nowMs), progress(3, 'wal', 0)],
+    });
+  const reports = [both(1, 2), both(2, 1), report(3, null)];
+  const found = edges(reports, limits, nowMs);
+  expect(found.filter((edge) => edge.state === 'down')).toHaveLength(4);
+  expect(notReadyReasons(reports, found)).toEqual([]);
+  expect(health(reports, found, limits)).toEqual({
+    status: 'degraded',
+    healthyNodes: 2,
+    totalNodes: 3,
+    problems: ['node n3 can not be reached'],
+  });
+  expect(replicaStatuses(reports, found, nowMs)).toMatchObject([
+    { status: 'active', lagMs: 0 },
+    { status: 'active' },
+    { status: 'down', lagMs: null, lastSync: null },
+  ]);
+});
+
+test('without a node that can be written nothing is ready', () => {
+  const reports = [report(1, { writable: false }), report(2, null)];
+  expect(notReadyReasons(reports, [])).toEqual(['no node can be written']);
+  expect(health(reports, [], limits).status).toBe('unavailable');
+});
+
+test.each([
+  [null, 'down'],
+  [{ heartbeatMs: nowMs - 4999 }, 'alive'],
+  [{ heartbeatMs: nowMs - 5001 }, 'suspect'],
+  [{ heartbeatMs: null }, 'alive'],
+] as const)('a node with %j is %s', (facts, status) => {
+  expect(nodeStatus(report(1, facts), limits)).toBe(status);
+});
+
+test.each([
+  ['idle: the last heartbeat is applied', nowMs - 900, 0],
+  ['a heartbeat behind', nowMs - 1500, 40],
+  ['stuck for longer than the past is kept: at least so many', nowMs - 9_000_000, 90],
+])('changes behind, %s', (_, appliedMs, expected) => {
+  const origin = report(1, {
+    pulses: [
+      [nowMs - 5000, 10],
+      [nowMs - 2000, 60],
+      [nowMs - 1000, 100],
+    ],
+  });
+  const [toTwo] = edges(
+    [origin, report(2, { sources: [wal(1)], progress: [progress(1, 'wal', appliedMs)] })],
+    limits,
+    nowMs,
+  ).filter((edge) => edge.from === 'n1');
+  expect(toTwo!.changes).toBe(expected);
+});
+
+test('dead letters degrade the cluster: a node differs from the others in their keys', () => {
+  const reports = [report(1, {}), report(2, { deadLetters: 2 })];
+  expect(health(reports, [], limits)).toMatchObject({
+    status: 'degraded',
+    problems: ['node n2 keeps 2 changes that it can not apply as dead letters'],
+  });
+  expect(notReadyReasons(reports, [])).toEqual([]);
+});

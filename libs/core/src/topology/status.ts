@@ -1,0 +1,267 @@
+/** What the databases say about the cluster -> the state of its nodes and edges, and whether replication moves. Pure. */
+
+/** What one node tells about itself. Times are ms since 1970 of the database's clock; positions are bytes. */
+export interface NodeFacts {
+  readonly nowMs: number;
+  readonly writable: boolean;
+  readonly flushPosition: string | null;
+  readonly heartbeatMs: number | null;
+  /** How many dots the node has given out, and how many it had at past heartbeats, oldest first: [ms, dots]. */
+  readonly dot: number;
+  readonly pulses: readonly (readonly [number, number])[];
+  readonly sources: readonly {
+    readonly origin: number;
+    readonly log: string;
+    readonly state: string;
+    readonly slot: string | null;
+    readonly problem: string | null;
+  }[];
+  /** By origin and log: when what the slowest lane applied last was committed. */
+  readonly progress: readonly {
+    readonly origin: number;
+    readonly log: string;
+    readonly commitTimeMs: number | null;
+    readonly changes: string;
+  }[];
+  readonly slots: readonly {
+    readonly name: string;
+    readonly active: boolean;
+    readonly confirmed: string | null;
+  }[];
+  readonly pauses: readonly { readonly origin: number; readonly collection: string; readonly code: string }[];
+  readonly shards: number;
+  /** Counted up to a limit. */
+  readonly openConflicts: number;
+  readonly deadLetters: number;
+}
+
+export interface NodeReport {
+  readonly name: string;
+  readonly number: number;
+  readonly zone: string;
+  /** Null when it can not be reached. */
+  readonly facts: NodeFacts | null;
+  readonly problem: string | null;
+}
+
+export interface StatusLimits {
+  readonly failureTimeoutMs: number;
+  readonly lagReadyMaxMs: number;
+}
+
+export type NodeStatus = 'alive' | 'suspect' | 'down';
+export type EdgeState = 'active' | 'lagging' | 'down' | 'paused' | 'resync';
+
+export interface Edge {
+  readonly from: string;
+  readonly to: string;
+  /** Age of the newest change or heartbeat that all lanes have applied: up to a heartbeat's interval when nothing lags. Null when there is none yet. */
+  readonly ms: number | null;
+  /** WAL of the origin that has not been confirmed yet. Null when it can not be known. */
+  readonly bytes: number | null;
+  /** Changes of the origin that may be missing here: those since the last heartbeat before what was applied last, so a few too many while writing goes on. */
+  readonly changes: number | null;
+  /** Changes applied so far on this edge. */
+  readonly applied: string | null;
+  readonly state: EdgeState;
+  readonly problem: string | null;
+}
+
+/** Reachable, and its replicator writes heartbeats. */
+export function nodeStatus({ facts }: NodeReport, limits: StatusLimits): NodeStatus {
+  if (facts === null) return 'down';
+  return facts.heartbeatMs !== null && facts.nowMs - facts.heartbeatMs > limits.failureTimeoutMs
+    ? 'suspect'
+    : 'alive';
+}
+
+/** One edge for each pair of nodes. */
+export function edges(reports: readonly NodeReport[], limits: StatusLimits, gatewayNowMs: number): Edge[] {
+  return reports.flatMap((to) =>
+    reports.filter((from) => from !== to).map((from) => edge(from, to, limits, gatewayNowMs)),
+  );
+}
+
+function edge(from: NodeReport, to: NodeReport, limits: StatusLimits, gatewayNowMs: number): Edge {
+  const pair = { from: from.name, to: to.name };
+  if (to.facts === null)
+    return {
+      ...pair,
+      ms: null,
+      bytes: null,
+      changes: null,
+      applied: null,
+      state: 'down',
+      problem: `${to.name} can not be reached`,
+    };
+  const source = sourceOf(from, to);
+  const progress = to.facts.progress.find((one) => one.origin === from.number && one.log === source?.log);
+  // The origin's own clock stamped the commits.
+  const nowMs = from.facts?.nowMs ?? gatewayNowMs;
+  const ms = progress?.commitTimeMs == null ? null : Math.max(0, Math.round(nowMs - progress.commitTimeMs));
+  const measured = {
+    ms,
+    bytes: unconfirmedBytes(from, source?.slot ?? null),
+    changes: changesBehind(from.facts, progress?.commitTimeMs ?? null),
+    applied: progress?.changes ?? null,
+  };
+  const problem = edgeProblem(from, to, source);
+  return { ...pair, ...measured, state: edgeState({ from, to, source, ms, limits }), problem };
+}
+
+/** Everything that was committed before a heartbeat that was applied was applied too. Older than what is kept of the past: at least so many. */
+function changesBehind(from: NodeFacts | null, appliedMs: number | null): number | null {
+  if (from === null || appliedMs === null) return null;
+  const pulse = from.pulses.findLast(([atMs]) => atMs <= appliedMs) ?? from.pulses[0];
+  return pulse === undefined ? null : Math.max(0, from.dot - pulse[1]);
+}
+
+type Source = NodeFacts['sources'][number] | undefined;
+
+/** How `to` follows `from`. With Kafka that has two halves: what brings the origin's changes to its topic runs at the origin. */
+function sourceOf(from: NodeReport, to: NodeReport): Source {
+  const source = to.facts?.sources.find((one) => one.origin === from.number && one.log !== 'capture');
+  const feed = from.facts?.sources.find((one) => one.log === 'capture');
+  if (source === undefined || feed === undefined) return source;
+  const state = feed.state === 'ready' ? source.state : feed.state;
+  return { ...source, state, slot: source.slot ?? feed.slot, problem: source.problem ?? feed.problem };
+}
+
+function edgeProblem(from: NodeReport, to: NodeReport, source: Source): string | null {
+  if (from.facts === null) return `${from.name} can not be reached`;
+  if (source === undefined) return `${to.name} does not follow ${from.name}`;
+  if (source.problem !== null) return source.problem;
+  if (source.state !== 'ready') return `the change log of ${from.name} is being prepared`;
+  const pause = to.facts?.pauses.find((one) => one.origin === from.number);
+  return pause === undefined ? null : `collection ${pause.collection} is paused: ${pause.code}`;
+}
+
+function edgeState({
+  from,
+  to,
+  source,
+  ms,
+  limits,
+}: {
+  from: NodeReport;
+  to: NodeReport;
+  source: Source;
+  ms: number | null;
+  limits: StatusLimits;
+}): EdgeState {
+  if (from.facts === null || source === undefined) return 'down';
+  if (source.problem !== null) return /position_lost|resync/i.test(source.problem) ? 'resync' : 'down';
+  if (to.facts?.pauses.some((one) => one.origin === from.number) === true) return 'paused';
+  return source.state !== 'ready' || ms === null || ms > limits.lagReadyMaxMs ? 'lagging' : 'active';
+}
+
+function unconfirmedBytes(from: NodeReport, slotName: string | null): number | null {
+  const confirmed = from.facts?.slots.find((slot) => slot.name === slotName)?.confirmed ?? null;
+  if (confirmed === null || from.facts === null || from.facts.flushPosition === null) return null;
+  const bytes = BigInt(from.facts.flushPosition) - BigInt(confirmed);
+  return bytes > 0n ? Number(bytes) : 0;
+}
+
+/**
+ * Why replication does not move; empty when it does. Edges of a node that is down do not count, nor does a paused collection: taking every gateway out
+ * would not bring them back.
+ */
+export function notReadyReasons(reports: readonly NodeReport[], allEdges: readonly Edge[]): string[] {
+  if (!reports.some((report) => report.facts?.writable === true)) return ['no node can be written'];
+  return describeEdges(reports, allEdges, (state) => state !== 'active' && state !== 'paused');
+}
+
+function describeEdges(
+  reports: readonly NodeReport[],
+  allEdges: readonly Edge[],
+  wanted: (state: EdgeState) => boolean,
+): string[] {
+  const down = new Set(reports.filter((report) => report.facts === null).map((report) => report.name));
+  return allEdges
+    .filter((one) => !down.has(one.from) && !down.has(one.to) && wanted(one.state))
+    .map(
+      (one) =>
+        `${one.from} to ${one.to}: ${one.problem ?? (one.ms === null ? 'nothing has been applied yet' : `lags ${one.ms} ms`)}`,
+    );
+}
+
+export interface Health {
+  readonly status: 'healthy' | 'degraded' | 'unavailable';
+  readonly healthyNodes: number;
+  readonly totalNodes: number;
+  readonly problems: readonly string[];
+}
+
+export function health(
+  reports: readonly NodeReport[],
+  allEdges: readonly Edge[],
+  limits: StatusLimits,
+): Health {
+  const healthyNodes = reports.filter((report) => nodeStatus(report, limits) === 'alive').length;
+  const nodeProblems = reports.flatMap((report) => {
+    const status = nodeStatus(report, limits);
+    if (status === 'down') return [`node ${report.name} can not be reached`];
+    return status === 'suspect'
+      ? [`node ${report.name} has had no heartbeat for ${limits.failureTimeoutMs} ms`]
+      : [];
+  });
+  const paused = describeEdges(reports, allEdges, (state) => state === 'paused');
+  const problems = [
+    ...nodeProblems,
+    ...notReadyReasons(reports, allEdges),
+    ...paused,
+    ...deadLetters(reports),
+  ];
+  const unavailable = !reports.some((report) => report.facts?.writable === true);
+  return {
+    status: unavailable ? 'unavailable' : problems.length > 0 ? 'degraded' : 'healthy',
+    healthyNodes,
+    totalNodes: reports.length,
+    problems,
+  };
+}
+
+/** Keys that a node has not taken: it differs from the others in them. */
+const deadLetters = (reports: readonly NodeReport[]): string[] =>
+  reports.flatMap(({ name, facts }) =>
+    facts !== null && facts.deadLetters > 0
+      ? [`node ${name} keeps ${facts.deadLetters} changes that it can not apply as dead letters`]
+      : [],
+  );
+
+export interface ReplicaView {
+  readonly id: string;
+  readonly status: EdgeState;
+  readonly lagMs: number | null;
+  /** When what it has applied last from its slowest peer was committed. */
+  readonly lastSync: string | null;
+}
+
+const worstFirst: readonly EdgeState[] = ['down', 'resync', 'paused', 'lagging', 'active'];
+
+/** Each node as a replica of all others: as far behind as its slowest edge. Edges of origins that are down do not count while there are others. */
+export function replicaStatuses(
+  reports: readonly NodeReport[],
+  allEdges: readonly Edge[],
+  nowMs: number,
+): ReplicaView[] {
+  const down = new Set(reports.filter((report) => report.facts === null).map((report) => report.name));
+  return reports.map((report) => {
+    const incoming = allEdges.filter((one) => one.to === report.name);
+    const counted = incoming.some((one) => !down.has(one.from))
+      ? incoming.filter((one) => !down.has(one.from))
+      : incoming;
+    const lags = counted.flatMap((one) => one.ms ?? []);
+    const lagMs = lags.length > 0 && lags.length === counted.length ? Math.max(...lags) : null;
+    const status =
+      report.facts === null
+        ? 'down'
+        : (worstFirst.find((state) => counted.some((one) => one.state === state)) ?? 'active');
+    return {
+      id: report.name,
+      status,
+      lagMs,
+      lastSync: lagMs === null ? null : new Date(nowMs - lagMs).toISOString(),
+    };
+  });
+}

@@ -1,0 +1,60 @@
+/** The SQL of the gateway's writes. Text only; every value is bound. Pure. */
+import { createHash } from 'node:crypto';
+import type { CollectionTable, VectorType } from '../collections/definition.ts';
+import { versionTable } from '../collections/trigger.ts';
+import { quoteName, quoteTable } from '../postgres/identifier.ts';
+
+export interface NamedStatement {
+  /** Prepared once per connection under this name; a hash of the text, so that one name never means two statements. */
+  readonly name: string;
+  readonly text: string;
+}
+
+const named = (text: string): NamedStatement => ({
+  name: `pgq_${createHash('sha256').update(text).digest('hex').slice(0, 24)}`,
+  text,
+});
+const cache = new Map<string, NamedStatement>();
+
+/** Statements are few: some for each collection. */
+export function statement(text: string): NamedStatement {
+  let found = cache.get(text);
+  if (found === undefined) {
+    if (cache.size > 2000) cache.clear();
+    found = named(text);
+    cache.set(text, found);
+  }
+  return found;
+}
+
+const tableOf = (table: CollectionTable): string => quoteTable({ schema: table.schema, name: table.table });
+
+/** $1 ids, $2 embeddings, $3 metadata: arrays in binary format, in key order. */
+export function upsertStatement(table: CollectionTable, vectorType: VectorType): NamedStatement {
+  const embedding = vectorType === 'vector' ? 'u.embedding' : `u.embedding::public.${quoteName(vectorType)}`;
+  return statement(
+    `insert into ${tableOf(table)} (id, embedding, metadata) select u.id, ${embedding}, u.metadata from unnest($1::text[], $2::public.vector[], $3::jsonb[]) as u(id, embedding, metadata) ` +
+      'on conflict (id) do update set embedding = excluded.embedding, metadata = excluded.metadata',
+  );
+}
+
+/** Rows are locked in key order before they are deleted in any. */
+export const lockRowsStatement = (table: CollectionTable): NamedStatement =>
+  statement(`select id from ${tableOf(table)} where id = any($1::text[]) order by id for update`);
+
+export const deleteStatement = (table: CollectionTable): NamedStatement =>
+  statement(`delete from ${tableOf(table)} where id = any($1::text[]) returning id`);
+
+/** The versions of keys, as VersionColumns with id and deleted. */
+export const versionsStatement = (table: CollectionTable): NamedStatement =>
+  statement(
+    `select id, hlc::text as hlc, origin, counter::text as counter, clock, deleted from ${versionTable(table)} where id = any($1::text[])`,
+  );
+
+/** What a request has written here, with the version where it still is the current one. */
+export const requestStatement = (table: CollectionTable): NamedStatement =>
+  statement(
+    `select r.key as id, r.origin, r.counter::text as counter, v.hlc::text as hlc, v.clock
+     from pgquorum.request r left join ${versionTable(table)} v on v.id = r.key and v.origin = r.origin and v.counter = r.counter
+     where r.collection = $1 and r.request = $2 and r.key = any($3::text[])`,
+  );

@@ -1,0 +1,151 @@
+#!/usr/bin/env node
+/**
+ * `npm test [suite…] [-- jest arguments]`: installs and builds what is missing, then runs all suites, or those that are named, with at most two
+ * workers. What this machine cannot run is left out and said, with the reason. `--long` runs the long forms. The last line is the sum of all.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
+import {
+  buildWhatIsOld,
+  installWhatIsMissing,
+  projectNode,
+  projectRoot,
+  requireNode,
+  runHere,
+} from './prepare.mjs';
+
+/** In the order in which they run: what fails fast comes first. Patterns of paths below the project's folder. */
+const suites = {
+  unit: ['(libs|apps)/'],
+  tidy: ['test/[^/]+$'],
+  contract: ['test/contract/'],
+  integration: ['test/integration/'],
+  simulation: ['test/simulation/'],
+  scenarios: ['test/scenarios/'],
+  containers: ['test/containers/'],
+};
+
+const [suiteArguments, jestArguments] = splitAt(process.argv.slice(2), '--');
+const long = suiteArguments.includes('--long');
+const chosen = suiteArguments.filter((argument) => argument !== '--long');
+const unknown = chosen.filter((name) => !(name in suites));
+if (unknown.length > 0) {
+  process.stderr.write(
+    `there is no suite ${unknown.join(', ')}; there are ${Object.keys(suites).join(', ')}\n`,
+  );
+  process.exit(2);
+}
+
+requireNode();
+await installWhatIsMissing();
+await buildWhatIsOld();
+
+const toRun = chosen.length > 0 ? chosen : Object.keys(suites);
+const left = whatToLeaveOut();
+const results = mkdtempSync(join(tmpdir(), 'pgquorum-results-'));
+const sum = { passed: 0, failed: 0, skipped: 0 };
+const skippedTests = [];
+try {
+  for (const name of toRun) await runSuite(name);
+} finally {
+  rmSync(results, { recursive: true, force: true });
+}
+report();
+process.exitCode = sum.failed > 0 ? 1 : 0;
+
+function splitAt(list, mark) {
+  const at = list.indexOf(mark);
+  return at < 0 ? [list, []] : [list.slice(0, at), list.slice(at + 1)];
+}
+
+/** Suites that need what a machine may not have, with the reason why this one has it not. Those the caller named in PGQUORUM_TEST_SKIP stay out too. */
+function whatToLeaveOut() {
+  const named = (process.env.PGQUORUM_TEST_SKIP ?? '').split(/[\s,]+/).filter(Boolean);
+  const reasons = new Map(named.map((name) => [name, 'PGQUORUM_TEST_SKIP names it']));
+  const docker = dockerProblem();
+  if (docker !== undefined && !reasons.has('containers')) reasons.set('containers', docker);
+  const kafka = kafkaProblem();
+  if (kafka !== undefined && !reasons.has('kafka')) reasons.set('kafka', kafka);
+  return reasons;
+}
+
+function dockerProblem() {
+  const answer = spawnSync('docker', ['version', '--format', '{{.Server.Version}}'], {
+    encoding: 'utf8',
+    timeout: 15_000,
+  });
+  if (answer.error?.code === 'ENOENT') return 'Docker is not installed (Debian: apt-get install docker.io)';
+  return answer.status === 0 ? undefined : 'no Docker daemon answers';
+}
+
+function kafkaProblem() {
+  const java = spawnSync('java', ['-version'], { encoding: 'utf8' });
+  const major = Number(/version "(\d+)/.exec(java.stderr ?? '')?.[1] ?? 0);
+  if (java.status !== 0 || major < 17)
+    return 'Kafka needs Java 17 or newer (Debian: apt-get install openjdk-17-jre-headless)';
+  if (existsSync(process.env.PGQUORUM_TEST_KAFKA_LIBS ?? '')) return undefined;
+  const maven = spawnSync('mvn', ['--version'], { encoding: 'utf8' });
+  return maven.status === 0
+    ? undefined
+    : "Kafka's jars come through Maven (Debian: apt-get install maven), or name a folder of them in PGQUORUM_TEST_KAFKA_LIBS";
+}
+
+async function runSuite(name) {
+  if (left.has(name)) return;
+  process.stderr.write(`\n=== ${name}\n`);
+  const output = join(results, `${name}.json`);
+  const root = projectRoot.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&');
+  const patterns = suites[name].map((pattern) => `^${root}/${pattern}`);
+  const flags = [
+    '--experimental-vm-modules',
+    '--disable-warning=ExperimentalWarning',
+    'node_modules/jest/bin/jest.js',
+  ];
+  const jest = [
+    '--maxWorkers=2',
+    '--passWithNoTests',
+    '--json',
+    `--outputFile=${output}`,
+    ...jestArguments,
+    '--testPathPatterns',
+    ...patterns,
+  ];
+  const env = {
+    ...process.env,
+    PGQUORUM_TEST_SKIP: [...left.keys()].join(','),
+    ...(long ? { PGQUORUM_TEST_LONG: '1' } : {}),
+  };
+  const code = await runHere(projectNode, [...flags, ...jest], { env, stdio: ['ignore', 2, 2] });
+  addUp(name, output, code);
+}
+
+/** A file that cannot even be loaded has no failed tests, and a run that was killed has no results: each counts as one failure. */
+function addUp(name, output, code) {
+  if (!existsSync(output)) {
+    process.stderr.write(`${name}: jest ended with code ${code} and left no results\n`);
+    sum.failed += 1;
+    return;
+  }
+  const found = JSON.parse(readFileSync(output, 'utf8'));
+  const failed = found.numFailedTests + found.numRuntimeErrorTestSuites;
+  sum.passed += found.numPassedTests;
+  sum.skipped += found.numPendingTests + found.numTodoTests;
+  sum.failed += failed > 0 || code === 0 ? failed : 1;
+  for (const file of found.testResults) {
+    for (const one of file.assertionResults) {
+      if (one.status === 'pending' || one.status === 'todo')
+        skippedTests.push(`${relative(projectRoot, file.name)}: ${one.fullName}`);
+    }
+  }
+}
+
+function report() {
+  const out = (line) => process.stdout.write(`${line}\n`);
+  out('');
+  for (const [name, reason] of left)
+    if (!(name in suites) || toRun.includes(name)) out(`left out: ${name}, because ${reason}`);
+  for (const one of skippedTests) out(`skipped: ${one}`);
+  out(`${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`);
+}

@@ -1,0 +1,64 @@
+/** Replicators and a gateway as real processes, which a test may kill. They end with the test: their channel to it closes. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { appendFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { projectRoot } from '#core/config/project-root.files.ts';
+
+const node = join(projectRoot, 'node_modules/.bin/node');
+
+export class AppProcess {
+  readonly #app: 'replicator' | 'gateway';
+  readonly #env: Readonly<Record<string, string>>;
+  readonly #logFile: string;
+  #child: ChildProcess | null = null;
+  #messages: { kind: string; http?: number }[] = [];
+
+  constructor(app: 'replicator' | 'gateway', env: Readonly<Record<string, string>>, logFile: string) {
+    this.#app = app;
+    this.#env = env;
+    this.#logFile = logFile;
+  }
+
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
+  start(): void {
+    const clean = Object.fromEntries(
+      Object.entries(process.env).filter(
+        ([name]) => !name.startsWith('PGQUORUM_') && name !== 'NODE_OPTIONS',
+      ),
+    );
+    const child = spawn(node, [join(projectRoot, `dist/apps/${this.#app}/src/main.js`)], {
+      env: { ...clean, ...this.#env },
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    });
+    const log = (chunk: Buffer): void => appendFileSync(this.#logFile, chunk);
+    child.stdout!.on('data', log);
+    child.stderr!.on('data', log);
+    child.on('message', (message) => this.#messages.push(message as { kind: string }));
+    this.#child = child;
+  }
+
+  /** The address that a gateway says it listens on. */
+  async listening(): Promise<string> {
+    for (;;) {
+      const found = this.#messages.find((message) => message.kind === 'listening');
+      if (found) return `http://127.0.0.1:${found.http!}`;
+      if (this.#child === null || this.#child.exitCode !== null)
+        throw new Error(`the ${this.#app} ended before it listened; see ${this.#logFile}`);
+      await Promise.race([once(this.#child, 'message'), once(this.#child, 'exit')]);
+    }
+  }
+
+  async kill(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | null> {
+    const child = this.#child;
+    if (child === null || child.exitCode !== null) return child?.exitCode ?? null;
+    const gone = once(child, 'exit');
+    child.kill(signal);
+    await gone;
+    this.#messages = [];
+    return child.exitCode;
+  }
+}

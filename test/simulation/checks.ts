@@ -1,0 +1,158 @@
+/** What must hold: of one key on one node at any time, and of all nodes once everything has arrived. Each check names its guarantee. */
+import { dotText } from '#core/versioning/version.ts';
+import { outcomeOf, winnerOf, type ModelWrite } from './model.ts';
+import type { SimNode } from './node.ts';
+import type { World } from './world.ts';
+
+export class Violation extends Error {}
+
+function hold(condition: boolean, where: string, what: () => string): void {
+  if (!condition) throw new Violation(`${where}: ${what()}`);
+}
+
+const sorted = (ids: Iterable<string>): string => [...ids].sort().join(' ');
+const clockText = (clock: Readonly<Record<string, number>>): string =>
+  sorted(Object.entries(clock).map(([origin, counter]) => `${origin}.${counter}`));
+
+/** The greatest counter of each origin among the writes. */
+function vectorOf(ids: Iterable<string>): string {
+  const vector: Record<string, number> = {};
+  for (const id of ids) {
+    const [origin, counter] = id.split('.') as [string, string];
+    vector[origin] = Math.max(vector[origin] ?? 0, Number(counter));
+  }
+  return clockText(vector);
+}
+
+export function checkKey(world: World, node: SimNode, key: string): void {
+  const where = `key ${key} on node ${node.number}`;
+  const model = world.model(node, key);
+  const stored = node.versions.get(key);
+  const expected = winnerOf(world.ledger, key, model.live);
+  const winner = stored === undefined ? null : dotText(stored.version.dot);
+  hold(
+    winner === (expected?.id ?? null),
+    where,
+    () => `the winner is ${winner}, the naive model says ${expected?.id}`,
+  );
+  if (stored === undefined || expected === null) return;
+  hold(
+    clockText(stored.seen) === vectorOf(model.known),
+    where,
+    () => `seen is ${clockText(stored.seen)}, the naive model says ${vectorOf(model.known)}`,
+  );
+  hold(node.rows.has(key) === !stored.version.deleted, where, () =>
+    stored.version.deleted ? 'a deleted key is alive' : 'a live key has no row',
+  );
+  hold(
+    (node.rows.get(key) ?? null) === expected.row,
+    where,
+    () => `the row is ${node.rows.get(key)}, its write made ${expected.row}`,
+  );
+  for (const id of model.known) {
+    const write = world.ledger.get(key, id);
+    hold(
+      write.id === winner || !write.history.has(winner!),
+      where,
+      () => `G3: ${winner} stands although ${id}, which had seen it, was merged`,
+    );
+  }
+  const open = node.openRecords(key);
+  const losers = [...model.live].filter((id) => id !== expected.id);
+  hold(
+    sorted(open.map((record) => dotText(record.loser.dot))) === sorted(losers),
+    where,
+    () =>
+      `open records are [${sorted(open.map((record) => dotText(record.loser.dot)))}], the naive model says [${sorted(losers)}]`,
+  );
+  for (const record of node.recordsOf(key).values()) {
+    const write = world.ledger.get(key, dotText(record.loser.dot));
+    hold(
+      record.row === write.row,
+      where,
+      () => `G4: the record of ${write.id} holds the row ${record.row}, the write made ${write.row}`,
+    );
+  }
+  if (world.oneWriter)
+    hold(node.recordsOf(key).size === 0, where, () => 'a key with one writer has a conflict record');
+}
+
+export function checkEnd(world: World): void {
+  for (const key of world.keys) {
+    const writes = [...world.ledger.of(key).values()];
+    const outcome = outcomeOf(writes);
+    const first = world.nodes[0]!;
+    for (const node of world.nodes) {
+      checkKey(world, node, key);
+      const where = `key ${key} on node ${node.number} at the end`;
+      if (outcome.winner === null) continue;
+      const stored = node.versions.get(key);
+      hold(
+        stored !== undefined && dotText(stored.version.dot) === outcome.winner.id,
+        where,
+        () =>
+          `G2: the winner is ${stored && dotText(stored.version.dot)}, of all writes it should be ${outcome.winner!.id}`,
+      );
+      hold(
+        clockText(stored!.seen) === vectorOf(writes.map((write) => write.id)),
+        where,
+        () => `G2: seen is ${clockText(stored!.seen)}, not all writes`,
+      );
+      const closed = new Set(
+        [...node.recordsOf(key).values()]
+          .filter((record) => record.state !== 'open')
+          .map((record) => dotText(record.loser.dot)),
+      );
+      const expectedOpen = sorted(outcome.losers.map((write) => write.id).filter((id) => !closed.has(id)));
+      const open = sorted(node.openRecords(key).map((record) => dotText(record.loser.dot)));
+      hold(
+        open === expectedOpen,
+        where,
+        () => `G4: open records are [${open}], of all writes they should be [${expectedOpen}]`,
+      );
+      hold(
+        lastStates(node, key) === lastStates(first, key),
+        where,
+        () =>
+          `G2: last states are [${lastStates(node, key)}], on node ${first.number} [${lastStates(first, key)}]`,
+      );
+      for (const id of world.closedByWrite.get(key) ?? [])
+        hold(
+          closed.has(id),
+          where,
+          () => `G4: the loser ${id} was closed by a write or a call, but has no closed record here`,
+        );
+      for (const write of writes)
+        hold(
+          accounted(world, node, key, write),
+          where,
+          () => `G4: the write ${write.id} is not current, nor overwritten, nor in a record`,
+        );
+    }
+  }
+}
+
+const lastStates = (node: SimNode, key: string): string =>
+  sorted(
+    [...node.recordsOf(key).values()]
+      .filter((record) => record.state !== 'superseded')
+      .map(
+        (record) =>
+          `${dotText(record.loser.dot)} ${record.state} ${record.state === 'open' ? '' : `${record.stateHlc} ${record.stateOrigin}`}`,
+      ),
+  );
+
+/** Current, seen by another write, kept in a record, or one write with one that is. */
+function accounted(world: World, node: SimNode, key: string, write: ModelWrite): boolean {
+  const writes = [...world.ledger.of(key).values()];
+  const tries =
+    write.version.request === null
+      ? [write]
+      : writes.filter((other) => other.version.request === write.version.request);
+  return tries.some(
+    (one) =>
+      dotText(node.versions.get(key)!.version.dot) === one.id ||
+      node.recordsOf(key).has(one.id) ||
+      writes.some((other) => other !== one && other.history.has(one.id)),
+  );
+}

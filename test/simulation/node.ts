@@ -1,0 +1,283 @@
+/**
+ * A node with its tables in memory, around the production rules: what the triggers do (local-write.ts), what apply does (plan.ts), and how records
+ * advance (conflicts/record.ts). What happens here in a method happens on a real node in a transaction.
+ */
+import { planKey, type KeyPlan, type RowSource } from '#core/apply/plan.ts';
+import type { ConflictRecord, ConflictState } from '#core/changelog/change.ts';
+import { advances } from '#core/conflicts/record.ts';
+import { emptyClock, type Clock } from '#core/versioning/clock.ts';
+import { writeLocally } from '#core/versioning/local-write.ts';
+import {
+  absentState,
+  versionsOf,
+  type KeyState,
+  type RequestWrite,
+  type Stamped,
+} from '#core/versioning/merge.ts';
+import {
+  dotText,
+  sameDot,
+  type Dot,
+  type HlcValue,
+  type NodeNumber,
+  type ShardNumber,
+  type Version,
+} from '#core/versioning/version.ts';
+
+/** Ways to break the system around the production code, to see that the checks notice. */
+export type Fault =
+  | 'whole-states-without-losers'
+  | 'losers-stay-open'
+  | 'advances-unpublished'
+  | 'requests-forgotten'
+  | 'request-lost-by-reread'
+  | 'message-lost';
+
+export type Row = string | null;
+export interface WriteMessage {
+  readonly kind: 'write';
+  readonly key: string;
+  readonly state: KeyState<Row>;
+  /** Versions whose requests the receiver has to hear of although they are not in the state. */
+  readonly requests: readonly Version[];
+}
+export interface ConflictMessage {
+  readonly kind: 'conflict';
+  readonly key: string;
+  readonly record: ConflictRecord;
+}
+export type Message = WriteMessage | ConflictMessage;
+
+interface StoredVersion {
+  readonly version: Version;
+  readonly seen: Clock;
+}
+
+export class SimNode {
+  readonly number: NodeNumber;
+  readonly rows = new Map<string, string>();
+  readonly versions = new Map<string, StoredVersion>();
+  readonly records = new Map<string, Map<string, ConflictRecord>>();
+  readonly requests = new Map<string, Map<string, RequestWrite[]>>();
+  skewMs = 0;
+  #sequence = 0;
+  readonly #faults: ReadonlySet<Fault>;
+
+  constructor(number: number, faults: ReadonlySet<Fault>) {
+    this.number = number as NodeNumber;
+    this.#faults = faults;
+  }
+
+  recordsOf(key: string): Map<string, ConflictRecord> {
+    let records = this.records.get(key);
+    if (records === undefined) this.records.set(key, (records = new Map()));
+    return records;
+  }
+
+  requestsOf(key: string): Map<string, RequestWrite[]> {
+    let requests = this.requests.get(key);
+    if (requests === undefined) this.requests.set(key, (requests = new Map()));
+    return requests;
+  }
+
+  openRecords(key: string): ConflictRecord[] {
+    return [...this.recordsOf(key).values()].filter((record) => record.state === 'open');
+  }
+
+  #load(key: string): KeyState<RowSource> {
+    const stored = this.versions.get(key);
+    if (stored === undefined) return absentState;
+    return {
+      winner: { version: stored.version, row: { kind: 'local' } },
+      seen: stored.seen,
+      losers: this.openRecords(key).map((record) => ({
+        version: record.loser,
+        row: { kind: 'record', dot: record.loser.dot },
+      })),
+    };
+  }
+
+  /** The whole state of a key, as a re-read or a repair publishes it. */
+  whole(key: string): KeyState<Row> {
+    const stored = this.versions.get(key);
+    if (stored === undefined) return absentState;
+    const losers = this.openRecords(key).map((record) => ({ version: record.loser, row: record.row }));
+    return {
+      winner: { version: stored.version, row: this.rows.get(key) ?? null },
+      seen: stored.seen,
+      losers: this.#faults.has('whole-states-without-losers') ? [] : losers,
+    };
+  }
+
+  /** One local write, as the triggers version it; `next` is the row, null to delete. The messages are what capture will find. */
+  write(
+    key: string,
+    write: { readonly row: Row; readonly request: string | null; readonly now: HlcValue },
+  ): Message[] {
+    const before = this.#load(key);
+    this.#sequence += 1;
+    const { state, superseded, sequence } = writeLocally<Row>(
+      {
+        winner: before.winner && { version: before.winner.version, row: null },
+        seen: before.seen,
+        losers: before.losers.map(({ version }) => ({ version, row: null })),
+      },
+      {
+        node: this.number,
+        now: write.now,
+        drawn: this.#sequence,
+        deleted: write.row === null,
+        row: write.row,
+        request: write.request,
+        purgeHorizon: null,
+      },
+    );
+    this.#sequence = sequence;
+    this.#store(key, state.winner.version, state.seen, write.row);
+    this.#hear(key, state.winner.version);
+    const advanced = this.#faults.has('losers-stay-open')
+      ? []
+      : superseded.map((dot) => this.advance(key, dot, 'superseded', write.now));
+    return [
+      {
+        kind: 'write',
+        key,
+        state: { winner: state.winner, seen: state.winner.version.clock, losers: [] },
+        requests: [],
+      },
+      ...(this.#faults.has('advances-unpublished') ? [] : advanced),
+    ];
+  }
+
+  /** Writes the row of a record again. What it replaces becomes a record itself. */
+  restore(key: string, record: ConflictRecord, now: HlcValue): Message[] {
+    const old = this.versions.get(key)!.version;
+    const replaced = this.rows.get(key) ?? null;
+    const messages = this.write(key, { row: record.row, request: null, now }).filter(
+      (message) => message.kind === 'write' || !sameDot(message.record.loser.dot, record.loser.dot),
+    );
+    const id = dotText(old.dot);
+    // Closed from the start: the restoring write has seen it.
+    if (!this.recordsOf(key).has(id)) {
+      const kept: ConflictRecord = {
+        ...this.#recordOf(key, {
+          kind: 'replaced',
+          loser: old,
+          winner: this.versions.get(key)!.version,
+          row: replaced,
+        }),
+        state: 'superseded',
+        stateHlc: now,
+        stateOrigin: this.number,
+      };
+      this.recordsOf(key).set(id, kept);
+      messages.push({ kind: 'conflict', key, record: kept });
+    }
+    return [...messages, this.advance(key, record.loser.dot, 'restored', now)];
+  }
+
+  advance(key: string, dot: Dot, state: ConflictState, now: HlcValue): ConflictMessage {
+    const old = this.recordsOf(key).get(dotText(dot))!;
+    const record: ConflictRecord = { ...old, state, stateHlc: now, stateOrigin: this.number };
+    this.#keep(key, record);
+    return { kind: 'conflict', key, record };
+  }
+
+  /** One apply transaction. */
+  apply(messages: readonly Message[]): void {
+    const byKey = Map.groupBy(messages, (message) => message.key);
+    for (const [key, list] of byKey) {
+      const writes = list.filter((message) => message.kind === 'write');
+      if (!this.#faults.has('requests-forgotten')) {
+        for (const { state, requests } of writes)
+          for (const version of [...versionsOf(state).map((one) => one.version), ...requests])
+            this.#hear(key, version);
+      }
+      const incoming = writes.map(({ state }, at): KeyState<RowSource> => {
+        const from = (one: Stamped<Row>): Stamped<RowSource> => ({
+          version: one.version,
+          row: { kind: 'incoming', at },
+        });
+        return {
+          winner: state.winner && from(state.winner),
+          seen: state.seen,
+          losers: state.losers.map(from),
+        };
+      });
+      if (incoming.length > 0)
+        this.#carryOut(key, planKey(this.#load(key), incoming, this.requestsOf(key)), writes);
+      for (const message of list) if (message.kind === 'conflict') this.#keep(key, message.record);
+    }
+  }
+
+  #carryOut(key: string, plan: KeyPlan, writes: readonly WriteMessage[]): void {
+    const rowOf = ({ version, row }: Stamped<RowSource>): Row => {
+      if (row.kind === 'local') return this.rows.get(key) ?? null;
+      if (row.kind === 'record') return this.recordsOf(key).get(dotText(row.dot))!.row;
+      return versionsOf(writes[row.at]!.state).find((one) => sameDot(one.version.dot, version.dot))!.row;
+    };
+    const found = plan.newLosers.map((one) =>
+      this.#recordOf(key, {
+        kind: one.kind,
+        loser: one.loser.version,
+        winner: one.winner,
+        row: rowOf(one.loser),
+      }),
+    );
+    const row = plan.winner === null ? null : rowOf(plan.winner);
+    const old = this.versions.get(key);
+    if (plan.winner !== null)
+      this.#store(key, plan.winner.version, plan.seen ?? old?.seen ?? emptyClock, row);
+    else if (plan.seen !== null) this.versions.set(key, { version: old!.version, seen: plan.seen });
+    for (const record of found) this.#keep(key, record);
+    for (const dot of plan.superseded) {
+      const record = this.recordsOf(key).get(dotText(dot))!;
+      this.#keep(key, { ...record, state: 'superseded' });
+    }
+  }
+
+  #store(key: string, version: Version, seen: Clock, row: Row): void {
+    this.versions.set(key, { version, seen });
+    if (row === null) this.rows.delete(key);
+    else this.rows.set(key, row);
+  }
+
+  #hear(key: string, version: Version): void {
+    if (version.request === null) return;
+    const writes = this.requestsOf(key).get(version.request) ?? [];
+    if (!writes.some((one) => sameDot(one.dot, version.dot)))
+      this.requestsOf(key).set(version.request, [...writes, { dot: version.dot, hlc: version.hlc }]);
+  }
+
+  #keep(key: string, record: ConflictRecord): void {
+    const id = dotText(record.loser.dot);
+    const old = this.recordsOf(key).get(id);
+    if (old === undefined || advances(record, old)) this.recordsOf(key).set(id, record);
+  }
+
+  #recordOf(
+    key: string,
+    found: {
+      readonly kind: ConflictRecord['kind'];
+      readonly loser: Version;
+      readonly winner: Version;
+      readonly row: Row;
+    },
+  ): ConflictRecord {
+    return {
+      id: `${key} ${dotText(found.loser.dot)}`,
+      collection: 'simulated',
+      key: [key],
+      shard: 0 as ShardNumber,
+      kind: found.kind,
+      loser: found.loser,
+      row: found.row,
+      winner: { dot: found.winner.dot, hlc: found.winner.hlc },
+      state: 'open',
+      stateHlc: found.winner.hlc,
+      stateOrigin: found.winner.dot.origin,
+      decidedBy: 'lww',
+      reason: 'concurrent',
+    };
+  }
+}

@@ -1,0 +1,363 @@
+/**
+ * Plays a history: nodes, the log of each, and the edges between them. After every step that touches a key on a node, what the node holds is compared
+ * with the naive model; at the end every edge is drained and the guarantees are checked on all nodes.
+ */
+import type { ConflictRecord } from '#core/changelog/change.ts';
+import { hlcFromMs } from '#core/versioning/hlc.ts';
+import { versionsOf } from '#core/versioning/merge.ts';
+import { dotText, type HlcValue, type Version } from '#core/versioning/version.ts';
+import { checkEnd, checkKey } from './checks.ts';
+import type { History, Step, Write } from './history.ts';
+import {
+  aloneState,
+  Ledger,
+  merge,
+  nothingKnown,
+  settle,
+  union,
+  winnerOf,
+  type ModelState,
+} from './model.ts';
+import { SimNode, type Fault, type Message, type WriteMessage } from './node.ts';
+
+/** A message under way: with what the model makes of it, fixed when it was captured. */
+interface Sent {
+  readonly message: Message;
+  readonly model: ModelState | null;
+}
+
+interface Edge {
+  /** Transactions of the log that were applied; survives a crash of the reader. */
+  applied: number;
+  /** Transactions that were taken from the log. */
+  taken: number;
+  underWay: { readonly transaction: number; readonly sent: readonly Sent[] }[];
+}
+
+const startMs = 1_000_000_000_000;
+
+export class World {
+  readonly ledger = new Ledger();
+  readonly nodes: readonly SimNode[];
+  readonly keys: readonly string[];
+  readonly oneWriter: boolean;
+  /** Losers that a write or a call closed, by key: they must have a record everywhere in the end. */
+  readonly closedByWrite = new Map<string, Set<string>>();
+  readonly trace: string[] = [];
+  /** What happened, to see that histories are worth playing. */
+  readonly counts = {
+    writes: 0,
+    conflicts: 0,
+    closed: 0,
+    restored: 0,
+    resolved: 0,
+    repeats: 0,
+    wholeWithLosers: 0,
+    equalHlcs: 0,
+  };
+  readonly #models: readonly Map<string, ModelState>[];
+  readonly #logs: readonly Message[][][];
+  readonly #edges = new Map<string, Edge>();
+  readonly #faults: ReadonlySet<Fault>;
+  #nowMs = startMs;
+  #delivered = 0;
+
+  constructor(
+    history: Pick<History, 'nodes' | 'keys' | 'oneWriter'>,
+    faults: ReadonlySet<Fault> = new Set(),
+  ) {
+    this.nodes = Array.from({ length: history.nodes }, (_, at) => new SimNode(at + 1, faults));
+    this.keys = Array.from({ length: history.keys }, (_, at) => `k${at}`);
+    this.oneWriter = history.oneWriter;
+    this.#models = this.nodes.map(() => new Map());
+    this.#logs = this.nodes.map(() => []);
+    this.#faults = faults;
+  }
+
+  model(node: SimNode, key: string): ModelState {
+    return this.#models[node.number - 1]!.get(key) ?? nothingKnown;
+  }
+
+  #setModel(node: SimNode, key: string, state: ModelState): void {
+    this.#models[node.number - 1]!.set(key, state);
+  }
+
+  #node = (at: number): SimNode => this.nodes[at % this.nodes.length]!;
+  #key = (at: number): string => this.keys[at % this.keys.length]!;
+  #now = (node: SimNode): HlcValue => hlcFromMs(this.#nowMs + node.skewMs);
+
+  #edge(from: SimNode, to: SimNode): Edge {
+    const name = `${from.number}>${to.number}`;
+    let edge = this.#edges.get(name);
+    if (edge === undefined) this.#edges.set(name, (edge = { applied: 0, taken: 0, underWay: [] }));
+    return edge;
+  }
+
+  run(steps: readonly Step[]): void {
+    for (const step of steps) this.step(step);
+    this.drain();
+    checkEnd(this);
+  }
+
+  step(step: Step): void {
+    switch (step.kind) {
+      case 'time':
+        this.#nowMs += step.ms;
+        if (step.skewMs !== null) this.#node(step.node).skewMs = step.skewMs;
+        this.trace.push(
+          `time +${step.ms} ms${step.skewMs === null ? '' : `, clock of ${this.#node(step.node).number} off by ${step.skewMs} ms`}`,
+        );
+        return;
+      case 'write':
+        return this.#write(step.node, step.writes);
+      case 'restore':
+      case 'resolve':
+        return this.#call(step);
+      case 'repair':
+        return this.#repair(this.#node(step.from), this.#node(step.to), this.#key(step.key));
+      case 'capture':
+      case 'deliver':
+      case 'crash': {
+        const [from, to] = [this.#node(step.from), this.#node(step.to)];
+        if (from === to) return;
+        if (step.kind === 'capture') this.#capture(from, to, step.count, step.reread);
+        else if (step.kind === 'deliver') this.#deliver(from, to, step.count);
+        else this.#crash(from, to, step);
+      }
+    }
+  }
+
+  #write(at: number, writes: readonly Write[]): void {
+    const byNode = new Map<SimNode, Message[]>();
+    const twice = new Set(writes.map((write) => this.#key(write.key))).size < writes.length;
+    for (const write of writes) {
+      const key = this.#key(write.key);
+      const node = this.oneWriter ? this.#node(this.keys.indexOf(key)) : this.#node(at);
+      const request = write.request === null || twice ? null : `${key} request ${write.request}`;
+      // The gateway answers a request that this node knows from memory; a delete of what is not there touches no row.
+      if (request !== null && node.requestsOf(key).has(request)) continue;
+      if (write.deleted && !node.rows.has(key)) continue;
+      // Tries of one request carry one row.
+      const row = write.deleted ? null : (request ?? `row ${node.number}.${this.ledger.of(key).size}`);
+      const messages = this.#localWrite(node, key, (now) => node.write(key, { row, request, now }));
+      byNode.set(node, lastOfEach([...(byNode.get(node) ?? []), ...messages]));
+    }
+    for (const [node, messages] of byNode) this.#commit(node, messages);
+  }
+
+  #call(step: Step & { kind: 'restore' | 'resolve' }): void {
+    const node = this.#node(step.node);
+    const candidates = this.keys.flatMap((key) =>
+      [...node.recordsOf(key).values()].map((record) => ({ key, record })),
+    );
+    const picked = candidates[step.pick % Math.max(1, candidates.length)];
+    if (picked === undefined) return;
+    const { key, record } = picked;
+    if (step.kind === 'resolve') {
+      if (record.state !== 'open') return;
+      this.counts.resolved += 1;
+      this.#close(node, key, record.loser);
+      this.trace.push(`resolve ${key} ${dotText(record.loser.dot)} at ${node.number}`);
+      this.#commit(node, [node.advance(key, record.loser.dot, 'resolved', this.#now(node))]);
+      return;
+    }
+    if (record.row === null) return;
+    this.counts.restored += 1;
+    this.trace.push(`restore ${key} ${dotText(record.loser.dot)} at ${node.number}`);
+    this.#commit(
+      node,
+      this.#localWrite(node, key, (now) => node.restore(key, record, now)),
+    );
+  }
+
+  #localWrite(node: SimNode, key: string, write: (now: HlcValue) => Message[]): Message[] {
+    const before = this.model(node, key);
+    const messages = write(this.#now(node));
+    const { version } = node.versions.get(key)!;
+    this.#count(key, version);
+    const entry = this.ledger.add(key, version, node.rows.get(key) ?? null, before.known);
+    const losers = [...before.live].filter((id) => id !== winnerOf(this.ledger, key, before.live)?.id);
+    this.#noteClosed(key, losers);
+    const closed = new Set([...before.closed, ...losers]);
+    this.#setModel(
+      node,
+      key,
+      settle(this.ledger, key, {
+        live: new Set([entry.id]),
+        known: entry.history,
+        heard: new Set([...before.heard, entry.id]),
+        closed,
+      }),
+    );
+    this.trace.push(
+      `write ${key} at ${node.number}: ${entry.id}${version.deleted ? ' (delete)' : ''}${version.request === null ? '' : ` ${version.request}`} hlc ${shortHlc(version)} having seen ${[...before.known].join(' ') || 'nothing'}`,
+    );
+    checkKey(this, node, key);
+    return messages;
+  }
+
+  #count(key: string, version: Version): void {
+    const others = [...this.ledger.of(key).values()].map((write) => write.version);
+    this.counts.writes += 1;
+    if (version.request !== null && others.some((other) => other.request === version.request))
+      this.counts.repeats += 1;
+    if (others.some((other) => other.hlc === version.hlc)) this.counts.equalHlcs += 1;
+  }
+
+  #close(node: SimNode, key: string, loser: Version): void {
+    const before = this.model(node, key);
+    this.#noteClosed(key, [dotText(loser.dot)]);
+    this.#setModel(
+      node,
+      key,
+      settle(this.ledger, key, { ...before, closed: new Set([...before.closed, dotText(loser.dot)]) }),
+    );
+  }
+
+  #noteClosed(key: string, losers: readonly string[]): void {
+    this.closedByWrite.set(key, new Set([...(this.closedByWrite.get(key) ?? []), ...losers]));
+    if (losers.length > 0) this.counts.closed += 1;
+  }
+
+  #commit(node: SimNode, messages: Message[]): void {
+    if (messages.length > 0) this.#logs[node.number - 1]!.push(messages);
+  }
+
+  #capture(from: SimNode, to: SimNode, count: number, reread: number): void {
+    const edge = this.#edge(from, to);
+    const log = this.#logs[from.number - 1]!;
+    for (let left = count; left > 0 && edge.taken < log.length; left -= 1) {
+      const sent = log[edge.taken]!.map((message, at) =>
+        this.#send(from, message, ((reread >> at) & 1) === 1),
+      );
+      edge.underWay.push({ transaction: edge.taken, sent });
+      edge.taken += 1;
+    }
+  }
+
+  /** What leaves the node for a change in its log: the change, or the whole state as it is now. */
+  #send(from: SimNode, message: Message, reread: boolean): Sent {
+    if (message.kind === 'conflict') return { message, model: null };
+    const written = message.state.winner!.version;
+    const entry = this.ledger.get(message.key, dotText(written.dot));
+    if (!reread) return { message, model: aloneState(entry) };
+    const before = this.model(from, message.key);
+    const requests = this.#faults.has('request-lost-by-reread') ? [] : [written];
+    if (before.live.size > 1) this.counts.wholeWithLosers += 1;
+    this.trace.push(
+      `re-read of ${message.key} at ${from.number} for ${entry.id}: ${[...before.live].join(' ')}`,
+    );
+    return {
+      message: { ...message, state: from.whole(message.key), requests },
+      model: { ...before, heard: new Set([...before.live, entry.id]), closed: new Set() },
+    };
+  }
+
+  #deliver(from: SimNode, to: SimNode, count: number): void {
+    const edge = this.#edge(from, to);
+    const batch = edge.underWay.splice(0, count);
+    if (batch.length === 0) return;
+    edge.applied = Math.max(edge.applied, batch.at(-1)!.transaction + 1);
+    this.#applyBatch(
+      from,
+      to,
+      batch.flatMap((one) => one.sent),
+    );
+  }
+
+  #applyBatch(from: SimNode, to: SimNode, sent: readonly Sent[]): void {
+    this.#delivered += 1;
+    const lost = this.#faults.has('message-lost') && this.#delivered === 2;
+    to.apply(sent.slice(lost ? 1 : 0).map((one) => one.message));
+    for (const [key, list] of Map.groupBy(sent, (one) => one.message.key)) {
+      const models = list.flatMap((one) => (one.model === null ? [] : [one.model]));
+      const before = this.model(to, key);
+      let state: ModelState = {
+        ...before,
+        heard: models.reduce((heard, one) => union(heard, one.heard), before.heard),
+      };
+      for (const model of models) state = merge(this.ledger, key, state, model);
+      const closed = list.flatMap(({ message }) =>
+        message.kind === 'conflict' && message.record.state !== 'open'
+          ? [dotText(message.record.loser.dot)]
+          : [],
+      );
+      this.#setModel(
+        to,
+        key,
+        settle(this.ledger, key, { ...state, closed: new Set([...state.closed, ...closed]) }),
+      );
+      this.trace.push(
+        `${from.number} -> ${to.number} ${key}: ${list.map(({ message }) => shownMessage(message)).join(', ')} => winner ${shownWinner(to, key)}, open ${shownOpen(to.openRecords(key))}`,
+      );
+      if (to.openRecords(key).length > 0) this.counts.conflicts += 1;
+      checkKey(this, to, key);
+    }
+  }
+
+  #crash(from: SimNode, to: SimNode, step: Step & { kind: 'crash' }): void {
+    const edge = this.#edge(from, to);
+    const sent = [...(edge.underWay[0]?.sent ?? [])];
+    if (step.reversed) sent.reverse();
+    for (const one of sent.slice(0, step.part)) this.#applyBatch(from, to, [one]);
+    edge.underWay = [];
+    edge.taken = Math.max(0, edge.applied - step.back);
+    this.trace.push(
+      `crash of the reader ${from.number} -> ${to.number}, goes on ${edge.applied - edge.taken} transactions back`,
+    );
+  }
+
+  #repair(from: SimNode, to: SimNode, key: string): void {
+    if (from === to || !from.versions.has(key)) return;
+    const before = this.model(from, key);
+    const requests = [...before.heard].map((id) => this.ledger.get(key, id).version);
+    this.trace.push(`repair of ${key}`);
+    this.#applyBatch(from, to, [
+      {
+        message: { kind: 'write', key, state: from.whole(key), requests },
+        model: { ...before, closed: new Set() },
+      },
+    ]);
+  }
+
+  /** Heals all links: everything arrives. */
+  drain(): void {
+    this.trace.push('all links heal');
+    for (const from of this.nodes) {
+      for (const to of this.nodes) {
+        if (from === to) continue;
+        this.#capture(from, to, Number.MAX_SAFE_INTEGER, 0);
+        for (const edge = this.#edge(from, to); edge.underWay.length > 0;) this.#deliver(from, to, 3);
+      }
+    }
+  }
+}
+
+/** Capture publishes the last version of a key and the last state of a record in a transaction. */
+function lastOfEach(messages: readonly Message[]): Message[] {
+  const last = new Map<string, Message>();
+  for (const message of messages)
+    last.set(
+      message.kind === 'write' ? message.key : `${message.key} ${dotText(message.record.loser.dot)}`,
+      message,
+    );
+  return [...last.values()];
+}
+
+const shortHlc = (version: Version): string =>
+  `${Number((version.hlc as bigint) >> 16n) - startMs}:${(version.hlc as bigint) & 0xffffn}`;
+const shownOpen = (records: readonly ConflictRecord[]): string =>
+  records.map((record) => dotText(record.loser.dot)).join(' ') || 'none';
+const shownWinner = (node: SimNode, key: string): string => {
+  const stored = node.versions.get(key);
+  return stored === undefined ? 'none' : dotText(stored.version.dot);
+};
+function shownMessage(message: Message): string {
+  if (message.kind === 'conflict')
+    return `record ${dotText(message.record.loser.dot)} ${message.record.state}`;
+  return shownState(message);
+}
+function shownState({ state, requests }: WriteMessage): string {
+  const dots = versionsOf(state).map((one) => dotText(one.version.dot));
+  return dots.length === 1 && requests.length === 0 ? dots[0]! : `whole state [${dots.join(' ')}]`;
+}
