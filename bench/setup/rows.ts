@@ -1,6 +1,6 @@
 /** Rows to write: every vector distinct (pgvector keeps equal ones as one node of an HNSW index), all values in binary. */
 import type pg from 'pg';
-import { arrayOf, jsonbArray, textArray } from '#core/apply/binary-array.ts';
+import { arrayOf, jsonbArray, textArray } from '#core/postgres/binary-array.ts';
 
 export const dimension = 768;
 

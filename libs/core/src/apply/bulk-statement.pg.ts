@@ -4,7 +4,7 @@
  * message is written straight from the rows into a buffer that is used again once the socket has taken it.
  */
 import pg from 'pg';
-import { arrayBytes, writeArray, type ColumnArray } from './binary-array.ts';
+import { arrayBytes, writeArray, type ColumnArray } from '../postgres/binary-array.ts';
 
 /** Larger buffers are not kept: a batch of so many bytes is rare. */
 const keptBytesMax = 4 * 1024 * 1024;

@@ -1,6 +1,6 @@
 /** The statements of one collection on one session: prepared once, under names of their own. */
 import type { ApplySession } from './session.pg.ts';
-import { textArray } from './binary-array.ts';
+import { textArray } from '../postgres/binary-array.ts';
 import type { TargetTable } from './target-table.ts';
 
 export class CollectionStatements {

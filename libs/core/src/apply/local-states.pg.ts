@@ -8,7 +8,7 @@ import { PgquorumError } from '../errors/error.ts';
 import { covers, type Clock } from '../versioning/clock.ts';
 import type { RequestWrite } from '../versioning/merge.ts';
 import type { Epoch, HlcValue, NodeNumber } from '../versioning/version.ts';
-import { textArray, uuidArray } from './binary-array.ts';
+import { textArray, uuidArray } from '../postgres/binary-array.ts';
 import type { CollectionStatements } from './collection-statements.pg.ts';
 import { readEarlier } from './earlier.pg.ts';
 import { requestsOf, type KeyWork, type LocalVersion } from './key-work.ts';

@@ -2,7 +2,7 @@
 import { keyText, type ConflictRecord, type RowImage, type WriteChange } from '../changelog/change.ts';
 import { conflictId } from '../versioning/conflict-id.ts';
 import { dotText, sameDot, type Dot, type ShardNumber } from '../versioning/version.ts';
-import { arrayOf, textArray } from './binary-array.ts';
+import { arrayOf, textArray } from '../postgres/binary-array.ts';
 import type { KeyPlan, NewLoser } from './plan.ts';
 import type { ApplySession } from './session.pg.ts';
 import { incomingJsonSql, localJsonSql, rowJsonSql } from './statements.ts';

@@ -7,7 +7,7 @@ import { keyText } from '../changelog/change.ts';
 import type { Commit } from '../changelog/message.ts';
 import { changeCodec } from '../changelog/schema.files.ts';
 import type { ApplySession } from './session.pg.ts';
-import { arrayOf, int2Array, int8Array, textArray } from './binary-array.ts';
+import { arrayOf, int2Array, int8Array, textArray } from '../postgres/binary-array.ts';
 
 /** A change on its way through a lane. */
 export interface ApplyItem {

@@ -1,7 +1,7 @@
 /** Writes the rows of a batch, and finds out where a user's trigger changed them. */
 import type { RowImage } from '../changelog/change.ts';
 import { PgquorumError } from '../errors/error.ts';
-import { arrayOf, type ColumnArray } from './binary-array.ts';
+import { arrayOf, type ColumnArray } from '../postgres/binary-array.ts';
 import { shortHash, type CollectionStatements } from './collection-statements.pg.ts';
 import * as sql from './statements.ts';
 import { matchColumns, valuesFor } from './target.pg.ts';

@@ -3,7 +3,7 @@
  * target's catalog at hand. Who holds it runs one transaction at a time on it.
  */
 import pg from 'pg';
-import type { ColumnArray } from './binary-array.ts';
+import type { ColumnArray } from '../postgres/binary-array.ts';
 import { runBulk, SendBuffer } from './bulk-statement.pg.ts';
 import type { NodeAddress } from '../config/settings.ts';
 import { clientConfig, closeClient } from '../postgres/connect.pg.ts';

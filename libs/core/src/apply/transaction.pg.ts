@@ -15,7 +15,7 @@ import { readEarlier } from './earlier.pg.ts';
 import type { TargetTable } from './target-table.ts';
 import { covers } from '../versioning/clock.ts';
 import { beginSql, progressSql } from './statements.ts';
-import { int4Array, int8Array } from './binary-array.ts';
+import { int4Array, int8Array } from '../postgres/binary-array.ts';
 import { CollectionWork } from './work.pg.ts';
 
 /** What a batch proves when it is committed: the position up to which its lane holds each stream. */

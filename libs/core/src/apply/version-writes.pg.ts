@@ -1,6 +1,13 @@
 /** Writes the versions of a batch by compare-and-set against what the plan was made from. */
 import { sameClock } from '../versioning/clock.ts';
-import { boolArray, int2Array, int4Array, int8Array, jsonbArray, uuidArray } from './binary-array.ts';
+import {
+  boolArray,
+  int2Array,
+  int4Array,
+  int8Array,
+  jsonbArray,
+  uuidArray,
+} from '../postgres/binary-array.ts';
 import type { CollectionStatements } from './collection-statements.pg.ts';
 import type { Planned } from './key-work.ts';
 import { LocalWriteSlippedIn } from './outcomes.ts';

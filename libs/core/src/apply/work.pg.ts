@@ -11,7 +11,7 @@ import { PgquorumError } from '../errors/error.ts';
 import { covers, type Clock } from '../versioning/clock.ts';
 import { noRequests, type KeyState, type Stamped } from '../versioning/merge.ts';
 import { dotText, sameDot } from '../versioning/version.ts';
-import { int2Array, int8Array, textArray, uuidArray } from './binary-array.ts';
+import { int2Array, int8Array, textArray, uuidArray } from '../postgres/binary-array.ts';
 import { CollectionStatements } from './collection-statements.pg.ts';
 import { furthest, requestsOf, type KeyWork, type Planned } from './key-work.ts';
 import { LocalStates } from './local-states.pg.ts';

@@ -6,7 +6,7 @@ import type { CollectionRow } from '../collections/catalog.pg.ts';
 import type { CollectionTable } from '../collections/definition.ts';
 import { versionTable } from '../collections/trigger.ts';
 import { PgquorumError } from '../errors/error.ts';
-import { encodeTexts } from '../postgres/binary-array.ts';
+import { textArray } from '../postgres/binary-array.ts';
 import type { Deadline } from '../postgres/deadline.ts';
 import { quoteTable } from '../postgres/identifier.ts';
 import { isStaleDefinition, requestError } from '../postgres/request-error.ts';
@@ -174,6 +174,6 @@ async function readRows(
   table: CollectionTable,
   ids: readonly string[],
 ): Promise<Map<string, Row>> {
-  const result = await client.query<Row>({ ...readStatement(table), values: [encodeTexts(ids)] });
+  const result = await client.query<Row>({ ...readStatement(table), values: [textArray(ids)] });
   return new Map(result.rows.map((row) => [row.id, row]));
 }

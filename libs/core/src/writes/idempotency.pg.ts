@@ -5,7 +5,7 @@
  */
 import type { CollectionTable } from '../collections/definition.ts';
 import { PgquorumError } from '../errors/error.ts';
-import { encodeTexts } from '../postgres/binary-array.ts';
+import { textArray } from '../postgres/binary-array.ts';
 import type { Deadline } from '../postgres/deadline.ts';
 import { isNodeFailure, type Node } from '../topology/nodes.pg.ts';
 import { requestStatement } from './statements.ts';
@@ -72,7 +72,7 @@ async function ask(
         ),
         client.query<RecordedKey>({
           ...requestStatement(table),
-          values: [table.collection, request.id, encodeTexts(keys)],
+          values: [table.collection, request.id, textArray(keys)],
         }),
       ]);
       return { bodyHash: known.rows[0]?.body_hash ?? null, recorded: recorded.rows };

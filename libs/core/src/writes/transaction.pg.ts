@@ -5,7 +5,7 @@
 import type pg from 'pg';
 import type { CollectionTable, VectorType } from '../collections/definition.ts';
 import { PgquorumError } from '../errors/error.ts';
-import { encodeArray, encodeJson, encodeTexts, typeOid } from '../postgres/binary-array.ts';
+import { arrayOf, jsonbArray, textArray } from '../postgres/binary-array.ts';
 import { isConnectionError, sqlStateOf } from '../postgres/sqlstate.ts';
 import type { VersionColumns } from '../versioning/version-view.ts';
 import type { WriteItem } from './item.ts';
@@ -117,7 +117,7 @@ async function recall(
       'insert into pgquorum.gateway_request (request, body_hash) values ($1, $2) on conflict do nothing',
       [request.id, request.bodyHash],
     ),
-    run<RecordedKey>(client, requestStatement(table), [table.collection, request.id, encodeTexts(keys)]),
+    run<RecordedKey>(client, requestStatement(table), [table.collection, request.id, textArray(keys)]),
   ]);
   return new Map(found.rows.map((row) => [row.id, row]));
 }
@@ -138,15 +138,12 @@ export function upsertOn(options: UpsertOptions): Promise<NodeOutcome> {
   const byId = new Map(options.items.map((item) => [item.id, item]));
   return inWriteTransaction(options, [...byId.keys()], async (keys) => {
     const items = keys.map((key) => byId.get(key)!);
-    const ids = encodeTexts(keys);
-    const embeddings = encodeArray(
+    const ids = textArray(keys);
+    const embeddings = arrayOf(
       options.vectorOid,
       items.map((item) => item.embedding),
     );
-    const metadata = encodeArray(
-      typeOid.jsonb,
-      items.map((item) => encodeJson(item.metadata)),
-    );
+    const metadata = jsonbArray(items.map((item) => item.metadata));
     const [, versions] = await inOrder([
       run(client, upsertStatement(table, options.vectorType), [ids, embeddings, metadata]),
       run<WrittenKey>(client, versionsStatement(table), [ids]),
@@ -163,7 +160,7 @@ export interface DeleteOptions extends TransactionOptions {
 export function deleteOn(options: DeleteOptions): Promise<NodeOutcome> {
   const { client, table } = options;
   return inWriteTransaction(options, options.keys, async (keys) => {
-    const ids = encodeTexts(keys);
+    const ids = textArray(keys);
     const [, deleted, versions] = await inOrder([
       run(client, lockRowsStatement(table), [ids]),
       run<{ id: string }>(client, deleteStatement(table), [ids]),
