@@ -11,6 +11,7 @@ create table pgquorum.node (
   log text not null,
   system_identifier text not null,
   timeline text not null,
+  floors jsonb not null default '{}',
   founded_at timestamptz not null default clock_timestamp(),
   constraint node_pkey primary key (only_row),
   constraint node_only_row check (only_row),
@@ -19,6 +20,7 @@ create table pgquorum.node (
 );
 comment on table pgquorum.node is 'Identity of this node: the one row names the number under which its writes are counted.';
 comment on column pgquorum.node.spare is 'The number that this node takes when it finds that it was restored, cloned or promoted.';
+comment on column pgquorum.node.floors is 'Collection -> the highest purge horizon of its shards, as an hlc: no new write may be under it. Kept by a trigger of pgquorum.horizon.';
 comment on column pgquorum.node.log is 'The change log that this cluster was founded with.';
 
 create table pgquorum.member (
@@ -57,6 +59,20 @@ create table pgquorum.horizon (
   constraint horizon_pkey primary key (collection, shard)
 );
 comment on table pgquorum.horizon is 'Purge horizon of a shard: versions under it whose key is absent have been purged. No new write may be under it.';
+
+-- Every write of a user needs the floor, and reads it with the node's number instead of with a statement of its own.
+create function pgquorum.keep_floor() returns trigger
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  of_collection text := coalesce(new.collection, old.collection);
+begin
+  update pgquorum.node n set floors = (n.floors - of_collection)
+    || coalesce((select jsonb_build_object(of_collection, max(h.hlc)) from pgquorum.horizon h where h.collection = of_collection having max(h.hlc) > 0), '{}');
+  return null;
+end
+$$;
+comment on function pgquorum.keep_floor() is 'Keeps pgquorum.node.floors in step with the purge horizons.';
+create trigger horizon_floor after insert or update or delete on pgquorum.horizon for each row execute function pgquorum.keep_floor();
 
 create table pgquorum.shard_role (
   collection text not null,

@@ -271,12 +271,17 @@ describe.each([18, 16] as const)('triggers on Postgres %i', (major) => {
   test('a local write supersedes the open losers of its keys, and publishes that', async () => {
     const { name, sql } = await collection();
     await sql(`insert into docs values ('a', '[1,2,3]'), ('b', '[1,2,3]')`);
-    const record = (key: string, counter: number) =>
-      sql(
+    const record = async (key: string, counter: number) => {
+      await sql(
         `insert into pgquorum.conflict (id, collection, key, key_texts, shard, kind, loser_rank, loser_epoch, loser_hlc, loser_origin, loser_counter, loser_clock, loser_deleted, winner_hlc, winner_origin, winner_counter, state, state_hlc, state_origin, decided_by, reason, applied)
          values (gen_random_uuid(), $1, $2, jsonb_build_array($2::text), 0, 'update-update', 0, 0, 1, 2, $3, '{}', false, 2, 1, 1, 'open', 2, 1, 'lww', 'test', true)`,
         [name, key, counter],
       );
+      await sql(
+        `update pgquorum.version_docs set seen = clock || jsonb_build_object(2, $2::bigint) where id = $1`,
+        [key, counter],
+      );
+    };
     await record('a', 1);
     await record('a', 2);
     await record('b', 3);

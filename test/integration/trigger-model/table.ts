@@ -9,7 +9,7 @@ import { testDefinition } from '#core/testing/cluster.pg.ts';
 import { hlcFromMs } from '#core/versioning/hlc.ts';
 import { writeLocally } from '#core/versioning/local-write.ts';
 import { absentState, type KeyState } from '#core/versioning/merge.ts';
-import type { Clock } from '#core/versioning/clock.ts';
+import { join, sameClock, type Clock } from '#core/versioning/clock.ts';
 import {
   dotText,
   type Epoch,
@@ -196,7 +196,12 @@ export class ModelledTable {
        values (gen_random_uuid(), $1, $2, jsonb_build_array($2::text), 0, 'update-update', 0, 0, 1, $3, $4, $5, false, 2, 1, 1, 'open', 2, 1, 'lww', 'test', true)`,
       [this.#name, key, origin, counter, version.clock],
     );
-    this.#setState(key, { ...state, losers: [...state.losers, { version, row: null }] });
+    const seen = join(state.seen, version.clock);
+    await this.#client.query(`update pgquorum.version_${this.#name} set seen = $2 where id = $1`, [
+      key,
+      seen,
+    ]);
+    this.#setState(key, { ...state, seen, losers: [...state.losers, { version, row: null }] });
     await this.#compare();
   }
 
@@ -260,7 +265,7 @@ function rowOf(key: string, { winner, seen }: State): VersionRow {
     origin: version.dot.origin,
     counter: String(version.dot.counter),
     clock: version.clock,
-    seen: applied ? seen : null,
+    seen: applied || !sameClock(seen, version.clock) ? seen : null,
     deleted: version.deleted,
     applied,
     shard: shardOfKey(key, testDefinition.shards),

@@ -52,81 +52,137 @@ function touchedKeys(table: CollectionTable, event: TriggerEvent): string {
   }
 }
 
+function distinctKeysSql(table: CollectionTable, event: TriggerEvent): string {
+  const touched = touchedKeys(table, event);
+  return event === 'update'
+    ? touched
+    : `select distinct ${keyList(table, '')} from (${touched}) touched_rows`;
+}
+
 /** The texts of these key types depend on the session of whoever writes; pinned only where needed, since it costs something per statement. */
 function textFormats(table: CollectionTable): string {
   const types = table.key.map((column) => column.type.split('.').at(-1)!.replaceAll('"', ''));
   return `${types.includes('date') ? ` set datestyle = 'ISO, YMD'` : ''}${types.includes('bytea') ? ' set bytea_output = hex' : ''}`;
 }
 
-/** Only sessions of `ownRole` may keep a write from being versioned, with the setting that apply uses. */
-export function triggerFunction(table: CollectionTable, event: TriggerEvent, ownRole: string): string {
+/** What pgquorum.key_hash and now_hlc do, which Postgres does not inline: calling them costs more than they do. */
+const shardSql = (table: CollectionTable, prefix: string): string =>
+  `('x' || encode(substr(sha256(convert_to(${keyTextSql(table, prefix)}, 'UTF8')), 1, 4), 'hex'))::bit(32)::bigint % ${table.shards}`;
+const floorSql = (collection: string): string =>
+  `greatest((extract(epoch from clock_timestamp()) * 1000)::bigint << 16, (n.floors ->> ${collection})::bigint)`;
+
+const versionColumns =
+  'rank, epoch, hlc, origin, counter, clock, seen, deleted, applied, shard, request, crdt';
+
+/** Local variables of the functions, one for each key column. The underscores keep them apart from the user's columns. */
+const oneNames = (table: CollectionTable): string[] => table.key.map((_, at) => `__key_${at}`);
+const oneMatch = (table: CollectionTable, left: string): string =>
+  table.key.map(({ name }, at) => `${left}${quoteName(name)} = __key_${at}`).join(' and ');
+
+/**
+ * The usual statement touches one key: then its version is one plain insert or update. These find nothing to do, and leave the key to the bulk
+ * statement, when there are more keys, when a tombstone is in the way of an insert, when the key has seen more than its version's
+ * clock (only such keys can have open conflicts), or when the sequence is behind.
+ */
+function oneKeyStatement(table: CollectionTable, event: Exclude<TriggerEvent, 'truncate'>): string {
+  const version = versionTable(table);
+  const collection = quoteText(table.collection);
+  const others = `not exists (select from (${touchedKeys(table, event).replace(' union ', ' union all ')}) k where not (${oneMatch(table, 'k.')}))`;
+  const deleted = `(select false from ${quoteTable({ schema: table.schema, name: table.table })} t where ${oneMatch(table, 't.')}) is null`;
+  if (event === 'insert') {
+    const names = oneNames(table);
+    const hash = shardSql(
+      { ...table, key: table.key.map((column, at) => ({ ...column, name: names[at]! })) },
+      '',
+    );
+    return `insert into ${version} (${keyList(table, '')}, ${versionColumns})
+    select ${names.join(', ')}, 0, 0, ${floorSql(collection)}, n.number, __drawn, jsonb_build_object(n.number, __drawn), null, ${deleted}, false, ${hash}, __request, null
+    from pgquorum.node n where ${others}
+    on conflict do nothing`;
+  }
+  return `update ${version} v set hlc = greatest(${floorSql(collection)}, v.hlc + 1), origin = n.number, counter = __drawn,
+      clock = v.clock || jsonb_build_object(n.number, __drawn), deleted = ${deleted}, applied = false, request = __request
+    from pgquorum.node n
+    where ${oneMatch(table, 'v.')} and v.seen is null and coalesce((v.clock ->> n.number::text)::bigint, 0) < __drawn and ${others}`;
+}
+
+/** For any number of keys in any state. */
+function bulkStatements(table: CollectionTable, event: TriggerEvent): string {
   const collection = quoteText(table.collection);
   const version = versionTable(table);
   const keys = keyList(table, '');
-  const nothingTouched =
-    event === 'truncate'
-      ? ''
-      : `  if not exists (select from ${event === 'delete' ? 'old_rows' : 'new_rows'}) then return null; end if;\n`;
   // A truncate empties the table after this trigger, so every row that is there now is a tombstone then.
   const deleted =
     event === 'truncate'
       ? 'true'
       : `(select true from ${quoteTable({ schema: table.schema, name: table.table })} t where ${keyMatch(table, 't.', 'k.')}) is null`;
+  const distinctKeys = distinctKeysSql(table, event);
+  const seenOwn = `coalesce((coalesce(v.seen, v.clock) ->> __me::text)::bigint, 0)`;
+  return `  select n.number, ${floorSql(collection)} into strict __me, __floor from pgquorum.node n;
+  insert into ${version} as v (${keys}, ${versionColumns})
+  select ${keyList(table, 'k.')}, 0, 0, __floor, __me, k.counter, jsonb_build_object(__me, k.counter), null, ${deleted}, false,
+    ${shardSql(table, 'k.')}, __request, null
+  from (select ${keys}, nextval('pgquorum.dot') as counter from (${distinctKeys} order by ${keys}) distinct_keys) k
+  on conflict (${keys}) do update set
+    hlc = greatest(excluded.hlc, v.hlc + 1),
+    origin = __me,
+    counter = case
+      when excluded.counter > ${seenOwn} then excluded.counter
+      when set_config('pgquorum.dot_behind', 'on', true) = 'on' then ${seenOwn} + 1 end,
+    clock = coalesce(v.seen, v.clock) || excluded.clock,
+    seen = case when v.seen is not null and set_config('pgquorum.seen_more', 'on', true) is null then v.seen end,
+    deleted = excluded.deleted, applied = false, request = excluded.request;
+  -- Rare: the sequence was behind what a key had seen of our own counters. Draw anew for all keys, beyond every counter given.
+  if current_setting('pgquorum.dot_behind', true) = 'on' then
+    perform set_config('pgquorum.dot_behind', 'off', true);
+    select max(v.counter) into __highest from ${version} v join (${distinctKeys}) k on ${keyMatch(table, 'v.', 'k.')};
+    perform pgquorum.advance_dot(__highest);
+    update ${version} v set counter = k.counter, clock = v.clock || jsonb_build_object(__me, k.counter)
+    from (select ${keys}, nextval('pgquorum.dot') as counter from (${distinctKeys} order by ${keys}) distinct_keys) k
+    where ${keyMatch(table, 'v.', 'k.')};
+  end if;
+  -- Only what was seen beyond a version's clock can be an open loser of its key.
+  if current_setting('pgquorum.seen_more', true) = 'on' then
+    perform set_config('pgquorum.seen_more', 'off', true);
+    update pgquorum.conflict c set state = 'superseded', state_hlc = __floor, state_origin = __me, applied = false
+    from (${touchedKeys(table, event)}) k
+    where c.collection = ${collection} and c.state = 'open' and c.key = ${keyTextSql(table, 'k.')};
+  end if;`;
+}
+
+/** Only sessions of `ownRole` may keep a write from being versioned, with the setting that apply uses. */
+export function triggerFunction(table: CollectionTable, event: TriggerEvent, ownRole: string): string {
+  const collection = quoteText(table.collection);
   const isolation =
     event === 'truncate'
       ? `  if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'truncate of a replicated table needs READ COMMITTED' using errcode = '25001', hint = 'An older snapshot does not show the rows that others wrote since: they would vanish without a tombstone.';
   end if;\n`
       : '';
-  const touched = touchedKeys(table, event);
-  const distinctKeys =
-    event === 'update' ? touched : `select distinct ${keys} from (${touched}) touched_rows`;
-  // What pgquorum.key_hash does, which Postgres does not inline: calling it costs more than the hash.
-  const hash = `('x' || encode(substr(sha256(convert_to(${keyTextSql(table, 'k.')}, 'UTF8')), 1, 4), 'hex'))::bit(32)::bigint`;
-  const seenOwn = `coalesce((coalesce(v.seen, v.clock) ->> me::text)::bigint, 0)`;
+  const oneKey =
+    event === 'truncate'
+      ? ''
+      : `  select ${keyList(table, 'k.')} into ${oneNames(table).join(', ')} from ${event === 'delete' ? 'old_rows' : 'new_rows'} k;
+  if not found then return null; end if;
+  __drawn := nextval('pgquorum.dot');
+  ${oneKeyStatement(table, event)};\n`;
+  const bulk = bulkStatements(table, event);
   return `create or replace function ${functionName(table, event)}() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off${textFormats(table)} as $body$
 declare
-  me smallint;
-  floor_hlc bigint;
-  request_id uuid;
-  highest bigint;
+${table.key.map(({ type }, at) => `  __key_${at} ${type};\n`).join('')}  __drawn bigint;
+  __request uuid := nullif(current_setting('pgquorum.request', true), '')::uuid;
+  __me smallint;
+  __floor bigint;
+  __highest bigint;
 begin
   if current_setting('pgquorum.apply', true) = 'on' and session_user = ${quoteText(ownRole)} then return null; end if;
-${isolation}${nothingTouched}  select n.number, greatest(pgquorum.now_hlc(), (select max(h.hlc) from pgquorum.horizon h where h.collection = ${collection}))
-    into strict me, floor_hlc from pgquorum.node n;
-  request_id := nullif(current_setting('pgquorum.request', true), '')::uuid;
-  insert into ${version} as v (${keys}, rank, epoch, hlc, origin, counter, clock, seen, deleted, applied, shard, request, crdt)
-  select ${keyList(table, 'k.')}, 0, 0, floor_hlc, me, k.counter, jsonb_build_object(me, k.counter), null, ${deleted}, false,
-    ${hash} % ${table.shards}, request_id, null
-  from (select ${keys}, nextval('pgquorum.dot') as counter from (${distinctKeys} order by ${keys}) distinct_keys) k
-  on conflict (${keys}) do update set
-    hlc = greatest(excluded.hlc, v.hlc + 1),
-    origin = me,
-    counter = case
-      when excluded.counter > ${seenOwn} then excluded.counter
-      when set_config('pgquorum.dot_behind', 'on', true) = 'on' then ${seenOwn} + 1 end,
-    clock = coalesce(v.seen, v.clock) || excluded.clock,
-    seen = null, deleted = excluded.deleted, applied = false, request = excluded.request;
-  -- Rare: the sequence was behind what a key had seen of our own counters. Draw anew for all keys, beyond every counter given.
-  if current_setting('pgquorum.dot_behind', true) = 'on' then
-    perform set_config('pgquorum.dot_behind', 'off', true);
-    select max(v.counter) into highest from ${version} v join (${distinctKeys}) k on ${keyMatch(table, 'v.', 'k.')};
-    perform pgquorum.advance_dot(highest);
-    update ${version} v set counter = k.counter, clock = v.clock || jsonb_build_object(me, k.counter)
-    from (select ${keys}, nextval('pgquorum.dot') as counter from (${distinctKeys} order by ${keys}) distinct_keys) k
-    where ${keyMatch(table, 'v.', 'k.')};
-  end if;
-  if request_id is not null then
+${isolation}${oneKey}${event === 'truncate' ? bulk : `  if not found then\n${bulk}\n  end if;`}
+  if __request is not null then
     insert into pgquorum.request (collection, key, request, origin, counter, hlc)
-    select ${collection}, ${keyTextSql(table, 'k.')}, request_id, v.origin, v.counter, v.hlc
-    from (${distinctKeys}) k, lateral (select v.origin, v.counter, v.hlc from ${version} v where ${keyMatch(table, 'v.', 'k.')} offset 0) v
+    select ${collection}, ${keyTextSql(table, 'k.')}, __request, v.origin, v.counter, v.hlc
+    from (${distinctKeysSql(table, event)}) k, lateral (select v.origin, v.counter, v.hlc from ${versionTable(table)} v where ${keyMatch(table, 'v.', 'k.')} offset 0) v
     on conflict do nothing;
-  end if;
-  if exists (select from pgquorum.conflict c where c.collection = ${collection} and c.state = 'open') then
-    update pgquorum.conflict c set state = 'superseded', state_hlc = floor_hlc, state_origin = me, applied = false
-    from (${touched}) k
-    where c.collection = ${collection} and c.state = 'open' and c.key = ${keyTextSql(table, 'k.')};
   end if;
   return null;
 end
