@@ -5,27 +5,7 @@
  */
 import pg from 'pg';
 import { arrayBytes, writeArray, type ColumnArray } from '../postgres/binary-array.ts';
-
-/** Larger buffers are not kept: a batch of so many bytes is rare. */
-const keptBytesMax = 4 * 1024 * 1024;
-const grainBytes = 256 * 1024;
-
-/** The buffer of a session. One batch is on its way at a time, so one is enough. */
-export class SendBuffer {
-  #spare: Buffer | null = null;
-
-  take(bytes: number): Buffer {
-    const spare = this.#spare;
-    this.#spare = null;
-    if (spare !== null && spare.length >= bytes) return spare;
-    return Buffer.allocUnsafeSlow(Math.ceil(bytes / grainBytes) * grainBytes);
-  }
-
-  /** Only when nobody reads from it any more. */
-  give(buffer: Buffer): void {
-    if (buffer.length <= keptBytesMax && buffer.length >= (this.#spare?.length ?? 0)) this.#spare = buffer;
-  }
-}
+import type { SendBuffer } from './send-buffer.ts';
 
 /** What of the driver's connection is used here. */
 interface Connection {

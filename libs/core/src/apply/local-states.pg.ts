@@ -163,7 +163,7 @@ export class LocalStates {
 type Settled<T extends readonly unknown[]> = { -readonly [K in keyof T]: Awaited<T[K]> };
 
 /** Waits for all, also after the first failure: nothing may still be on its way when the transaction is rolled back. */
-async function settled<T extends readonly unknown[]>(sent: readonly [...T]): Promise<Settled<T>> {
+export async function settled<T extends readonly unknown[]>(sent: readonly [...T]): Promise<Settled<T>> {
   const results: PromiseSettledResult<unknown>[] = await Promise.allSettled(sent);
   const failed = results.find((result) => result.status === 'rejected');
   if (failed) throw failed.reason;

@@ -12,6 +12,11 @@ export class LocalWriteSlippedIn extends Error {
   override readonly name = 'LocalWriteSlippedIn';
 }
 
+/** What was taken to be absent can not simply be added. Nothing was kept: done again with statements that look first, it goes or says why not. */
+export class CopyRefused extends Error {
+  override readonly name = 'CopyRefused';
+}
+
 /** Rows that have no version, or another presence than it says: they came or went behind the triggers' back and have to be stamped before they can be compared. */
 export class UnversionedRows extends Error {
   override readonly name = 'UnversionedRows';

@@ -2,6 +2,7 @@
 import type { RowImage } from '../changelog/change.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { arrayOf, type ColumnArray } from '../postgres/binary-array.ts';
+import { binaryRows } from './copy-format.ts';
 import { shortHash, type CollectionStatements } from './collection-statements.pg.ts';
 import * as sql from './statements.ts';
 import { matchColumns, valuesFor } from './target.pg.ts';
@@ -32,6 +33,17 @@ export class RowWrites {
         'schema_drift',
         `a trigger on ${table.schema}.${table.table} keeps rows from being deleted while they are replicated`,
       );
+  }
+
+  /** Sends rows of keys that have none here, in key order; what is answered is in `sent`. */
+  copyAll(images: readonly RowImage[], sent: Promise<unknown>[]): void {
+    const { session, table } = this.statements;
+    for (const [image, rows] of Map.groupBy(images, (row) => row.table)) {
+      const columns = matchColumns(table, image);
+      sent.push(
+        session.copy(sql.copyRowsSql(table, columns), binaryRows(rows.map((row) => valuesFor(columns, row)))),
+      );
+    }
   }
 
   /** Sends the statements; what they answer is in `sent`. */

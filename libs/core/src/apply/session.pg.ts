@@ -4,7 +4,10 @@
  */
 import pg from 'pg';
 import type { ColumnArray } from '../postgres/binary-array.ts';
-import { runBulk, SendBuffer } from './bulk-statement.pg.ts';
+import { runBulk } from './bulk-statement.pg.ts';
+import type { CopyData } from './copy-format.ts';
+import { runCopy } from './copy-statement.pg.ts';
+import { SendBuffer } from './send-buffer.ts';
 import type { NodeAddress } from '../config/settings.ts';
 import { clientConfig, closeClient } from '../postgres/connect.pg.ts';
 import { quoteText } from '../postgres/identifier.ts';
@@ -80,6 +83,11 @@ export class ApplySession {
   /** The same for the rows of a batch. */
   runBulk(name: string, text: string, columns: readonly ColumnArray[]): Promise<pg.QueryResult> {
     return runBulk(this.client, { name, text, columns, buffer: this.sendBuffer });
+  }
+
+  /** Adds rows that are not there yet. Rejects with CopyRefused when that can not be. */
+  copy(text: string, data: CopyData): Promise<pg.QueryResult> {
+    return runCopy(this.client, { text, data, buffer: this.sendBuffer });
   }
 
   async close(): Promise<void> {

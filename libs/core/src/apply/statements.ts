@@ -25,6 +25,12 @@ function keySource(table: TargetTable): {
   };
 }
 
+/** Places of keys, in key order. */
+export function keyOrderSql(table: TargetTable): string {
+  const keys = table.key.map((key, at) => `u.k${at}::${key.type}`).join(', ');
+  return `select string_agg((u.ord - 1)::text, ' ' order by ${keys}) as places from unnest(${parameters(table.key.map(() => 'text'))}) with ordinality u(${names(table.key.length, 'k').join(', ')}, ord)`;
+}
+
 export const beginSql = (options: {
   readonly lockTimeoutMs: number;
   readonly replicaRole: boolean;
@@ -101,6 +107,10 @@ const valuesList = (columns: readonly TargetColumn[], rows: number): string =>
     (_, row) =>
       `(${columns.map((column, at) => `$${row * columns.length + at + 1}::${column.sqlType}`).join(', ')})`,
   ).join(', ');
+
+/** New rows, in the binary format of copy. */
+export const copyRowsSql = (table: TargetTable, columns: readonly TargetColumn[]): string =>
+  `copy ${quoteTable({ schema: table.schema, name: table.table })} (${targetList(columns)}) from stdin (format binary)`;
 
 /** Rows as one parameter per value. */
 export function upsertValuesSql(table: TargetTable, columns: readonly TargetColumn[], rows: number): string {
@@ -192,6 +202,10 @@ export function insertVersionsSql(table: TargetTable): string {
     select ${table.key.map((key, at) => `u.k${at}::${key.type}`).join(', ')}, ${versionFields.map(([name]) => `u.${name}`).join(', ')}, u.shard, true
     from unnest(${parameters(types)}) u(${fields.join(', ')}) order by ${table.key.map((_, at) => `u.k${at}`).join(', ')} on conflict do nothing`;
 }
+
+/** New versions, in the text format of copy. */
+export const copyVersionsSql = (table: TargetTable): string =>
+  `copy ${versionTable(table)} (${table.key.map((key) => quoteName(key.name)).join(', ')}, ${versionFields.map(([name]) => name).join(', ')}, shard, applied) from stdin`;
 
 const conflictList = conflictColumns.join(', ');
 

@@ -17,4 +17,6 @@ export interface TargetColumn {
 
 export interface TargetTable extends CollectionTable {
   readonly columns: readonly TargetColumn[];
+  /** May rows be added by `copy`? */
+  readonly copyable: boolean;
 }

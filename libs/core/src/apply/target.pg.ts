@@ -36,6 +36,7 @@ export class TargetCatalog {
       table_name: string;
       key_columns: string[];
       shards: number;
+      copyable: boolean;
       columns:
         | {
             name: string;
@@ -47,7 +48,7 @@ export class TargetCatalog {
           }[]
         | null;
     }>(
-      `select c.table_schema, c.table_name, c.key_columns, c.shards,
+      `select c.table_schema, c.table_name, c.key_columns, c.shards, r.relkind in ('r', 'p') and not row_security_active(r.oid) as copyable,
          (select jsonb_agg(jsonb_build_object('name', a.attname, 'type', ${baseTypeNameSql('t')}, 'oid', t.oid::text, 'sql_type', format('%I.%I', n.nspname, t.typname), 'is_array', t.typcategory = 'A', 'generated', a.attgenerated <> '') order by a.attnum)
           from pg_attribute a join pg_type t on t.oid = a.atttypid join pg_namespace n on n.oid = t.typnamespace
           where a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped) as columns
@@ -79,6 +80,7 @@ export class TargetCatalog {
         type: columns.find((column) => column.name === name)!.sqlType,
       })),
       columns,
+      copyable: row.copyable,
     };
   }
 

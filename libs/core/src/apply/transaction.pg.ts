@@ -9,7 +9,7 @@
  */
 import type { DataChange } from '../changelog/change.ts';
 import { PgquorumError } from '../errors/error.ts';
-import type { ApplyCounts } from './outcomes.ts';
+import { CopyRefused, type ApplyCounts } from './outcomes.ts';
 import type { ApplySession } from './session.pg.ts';
 import { readEarlier } from './earlier.pg.ts';
 import type { TargetTable } from './target-table.ts';
@@ -42,11 +42,25 @@ export interface ApplyRequest {
 }
 
 export async function applyTransaction(session: ApplySession, request: ApplyRequest): Promise<ApplyCounts> {
+  try {
+    return await applyOnce(session, request, { copying: true });
+  } catch (cause) {
+    if (!(cause instanceof CopyRefused)) throw cause;
+    return applyOnce(session, request, { copying: false });
+  }
+}
+
+/** With `copying`, keys that have no row here are added without looking again whether they still have none: a rejection by CopyRefused says so. */
+async function applyOnce(
+  session: ApplySession,
+  request: ApplyRequest,
+  { copying }: { readonly copying: boolean },
+): Promise<ApplyCounts> {
   const counts: ApplyCounts = { written: 0, skipped: 0, conflicts: 0, vanished: 0 };
   const works: CollectionWork[] = [];
   for (const [collection, changes] of Map.groupBy(request.changes, (change) => change.collection)) {
     const table = await findTable(session, collection, changes);
-    if (table !== null) works.push(new CollectionWork(session, table, changes));
+    if (table !== null) works.push(new CollectionWork(session, table, changes, copying));
   }
   const started = session.client.query(
     beginSql({ lockTimeoutMs: request.lockTimeoutMs, replicaRole: session.replicaRole }),

@@ -10,6 +10,7 @@ import {
 } from '../postgres/binary-array.ts';
 import type { CollectionStatements } from './collection-statements.pg.ts';
 import type { Planned } from './key-work.ts';
+import { textRows } from './copy-format.ts';
 import { LocalWriteSlippedIn } from './outcomes.ts';
 import * as sql from './statements.ts';
 
@@ -18,6 +19,7 @@ export function writeVersions(
   statements: CollectionStatements,
   planned: readonly Planned[],
   sent: Promise<unknown>[],
+  { copying }: { readonly copying: boolean },
 ): void {
   const touched = planned.filter(({ plan }) => plan.winner !== null || plan.seen !== null);
   const known = touched.filter(({ local }) => local !== undefined);
@@ -35,7 +37,8 @@ export function writeVersions(
         .then((result) => expectCount(statements, result.rowCount, known.length)),
     );
   }
-  if (fresh.length > 0) {
+  if (fresh.length > 0 && copying) sent.push(copyVersions(statements, fresh));
+  else if (fresh.length > 0) {
     const values = [...versionArrays(statements, fresh), int4Array(fresh.map(({ work }) => work.shard))];
     sent.push(
       statements
@@ -52,16 +55,44 @@ function expectCount(statements: CollectionStatements, found: number | null, exp
     );
 }
 
-function versionArrays(statements: CollectionStatements, planned: readonly Planned[]): Buffer[] {
-  const states = planned.map(({ local, plan }) => {
-    const version = plan.winner?.version ?? local!.version;
-    const seen = plan.seen ?? local!.seen;
-    return {
-      version,
-      clock: JSON.stringify(version.clock),
-      seen: sameClock(seen, version.clock) ? null : JSON.stringify(seen),
-    };
+/** The columns of copyVersionsSql. */
+function copyVersions(statements: CollectionStatements, fresh: readonly Planned[]): Promise<unknown> {
+  const rows = fresh.map((one) => {
+    const { version, clock, seen, crdt } = written(one);
+    return [
+      ...one.work.key,
+      String(version.rank),
+      String(version.epoch),
+      String(version.hlc),
+      String(version.dot.origin),
+      String(version.dot.counter),
+      clock,
+      seen,
+      version.deleted ? 't' : 'f',
+      version.request,
+      crdt,
+      String(one.work.shard),
+      't',
+    ];
   });
+  return statements.session.copy(sql.copyVersionsSql(statements.table), textRows(rows));
+}
+
+/** The version that is to stand, with the texts of what is JSON in it. */
+function written({ local, plan }: Planned) {
+  const version = plan.winner?.version ?? local!.version;
+  const seen = plan.seen ?? local!.seen;
+  const { crdt } = version;
+  return {
+    version,
+    clock: JSON.stringify(version.clock),
+    seen: sameClock(seen, version.clock) ? null : JSON.stringify(seen),
+    crdt: crdt === null || crdt === undefined ? null : JSON.stringify(crdt),
+  };
+}
+
+function versionArrays(statements: CollectionStatements, planned: readonly Planned[]): Buffer[] {
+  const states = planned.map(written);
   return [
     ...statements.keyArrays(planned.map(({ work }) => work.key)),
     int2Array(states.map(({ version }) => version.rank)),
@@ -73,10 +104,6 @@ function versionArrays(statements: CollectionStatements, planned: readonly Plann
     jsonbArray(states.map(({ seen }) => seen)),
     boolArray(states.map(({ version }) => version.deleted)),
     uuidArray(states.map(({ version }) => version.request)),
-    jsonbArray(
-      states.map(({ version }) =>
-        version.crdt === null || version.crdt === undefined ? null : JSON.stringify(version.crdt),
-      ),
-    ),
+    jsonbArray(states.map(({ crdt }) => crdt)),
   ];
 }

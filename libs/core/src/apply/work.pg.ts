@@ -14,7 +14,8 @@ import { dotText, sameDot } from '../versioning/version.ts';
 import { int2Array, int8Array, textArray, uuidArray } from '../postgres/binary-array.ts';
 import { CollectionStatements } from './collection-statements.pg.ts';
 import { furthest, requestsOf, type KeyWork, type Planned } from './key-work.ts';
-import { LocalStates } from './local-states.pg.ts';
+import { inOrder, readKeyOrder, type KeyOrder } from './key-order.pg.ts';
+import { LocalStates, settled } from './local-states.pg.ts';
 import { LoserRows } from './loser-rows.pg.ts';
 import type { ApplyCounts } from './outcomes.ts';
 import { isNothing, planKey, type RowSource } from './plan.ts';
@@ -25,15 +26,22 @@ import { matchColumns } from './target.pg.ts';
 import type { TargetTable } from './target-table.ts';
 import { writeVersions } from './version-writes.pg.ts';
 
+/** From so many keys on copying costs less than a prepared statement. */
+const copiedMin = 16;
+
 export class CollectionWork {
   private readonly statements: CollectionStatements;
   private readonly local: LocalStates;
   private readonly keys = new Map<string, KeyWork>();
   private readonly conflictChanges: ConflictChange[] = [];
+  private readonly copying: boolean;
+  /** Null where nothing may be copied. */
+  private order: KeyOrder | null = null;
 
-  constructor(session: ApplySession, table: TargetTable, changes: readonly DataChange[]) {
+  constructor(session: ApplySession, table: TargetTable, changes: readonly DataChange[], copying: boolean) {
     this.statements = new CollectionStatements(session, table);
     this.local = new LocalStates(this.statements);
+    this.copying = copying && table.copyable;
     for (const change of changes) {
       if (change.kind === 'conflict') {
         this.conflictChanges.push(change);
@@ -50,8 +58,15 @@ export class CollectionWork {
 
   /** Locks and reads what stands here. */
   async read(): Promise<void> {
-    this.leaveEarlier(await this.local.read(this.keys));
+    const ordered = this.copying && this.keys.size >= copiedMin;
+    const [earlier, order] = await settled([
+      this.local.read(this.keys),
+      ordered ? readKeyOrder(this.statements, [...this.keys.values()]) : Promise.resolve(null),
+    ]);
+    this.leaveEarlier(earlier);
     await this.local.check(this.keys);
+    // Users' triggers may change what is written: only the other statements look for that.
+    if (!this.local.userTriggers) this.order = order;
   }
 
   /** Drops what was written into an earlier collection of this name. */
@@ -88,7 +103,7 @@ export class CollectionWork {
       const plan = planKey(state, incoming, this.local.requests.get(text) ?? noRequests);
       if (!isNothing(plan)) planned.push({ work, local, plan });
     }
-    return planned;
+    return this.order === null ? planned : inOrder(this.order, planned, ({ work }) => work.key);
   }
 
   /** Sends every writing statement; rejects with LocalWriteSlippedIn when a version was not what it was planned from. */
@@ -102,7 +117,7 @@ export class CollectionWork {
     counts.conflicts += records.length;
     const sent: Promise<unknown>[] = [];
     this.writeRows(winners, sent);
-    writeVersions(this.statements, planned, sent);
+    writeVersions(this.statements, planned, sent, { copying: this.order !== null });
     const merged = furthest([...records, ...this.conflictChanges.map((change) => change.record)]);
     if (merged.length > 0)
       sent.push(
@@ -132,14 +147,17 @@ export class CollectionWork {
     );
     if (gone.length > 0) sent.push(rows.remove(gone.map(({ work }) => work.key)));
     const images: RowImage[] = [];
+    const fresh: RowImage[] = [];
     for (const { work, plan } of winners) {
       const { version, row } = plan.winner!;
       if (version.deleted) continue;
       // The winner is the greatest version ever merged, so it is never one that lost before.
       if (row.kind !== 'incoming')
         throw new PgquorumError('invariant_broken', `version ${dotText(version.dot)} wins without its row`);
-      images.push(work.writes[row.at]!.row!);
+      const absent = this.order !== null && !this.local.present.has(keyText(work.key));
+      (absent ? fresh : images).push(work.writes[row.at]!.row!);
     }
+    rows.copyAll(fresh, sent);
     rows.upsertAll(images, sent);
   }
 
