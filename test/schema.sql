@@ -44,6 +44,481 @@ $$;
 COMMENT ON FUNCTION pgquorum.advance_dot(at_least bigint) IS 'Sets the sequence of dots forward to at least this counter.';
 
 --
+-- Name: crdt_change(text, text, jsonb, uuid); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.crdt_change(collection text, key text, operations jsonb, request uuid DEFAULT NULL::uuid, OUT origin smallint, OUT counter bigint, OUT hlc bigint, OUT repeated boolean, OUT crdt jsonb) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "DateStyle" TO 'ISO, YMD'
+    SET bytea_output TO 'hex'
+    AS $_$
+#variable_conflict use_column
+declare
+  target record;
+  version record;
+  canonical text;
+  me smallint;
+  last_own bigint;
+  changed jsonb;
+begin
+  target := pgquorum.crdt_target(crdt_change.collection, crdt_change.key, true);
+  -- The row, then its version: in the order in which users' statements and apply lock them.
+  execute format('select %s from %s k where %s for no key update', target.key_sql, target.rows, target.matches) into canonical using target.texts;
+  if canonical is null then
+    raise exception 'collection % has no row with this key', crdt_change.collection using errcode = 'PQ002';
+  end if;
+  execute format('select k.origin, k.counter, coalesce(k.seen, k.clock) as seen, k.crdt from %s k where %s and not k.deleted for no key update', target.versions, target.matches)
+    into version using target.texts;
+  if version.seen is null then
+    raise exception 'a row of collection % has no version', crdt_change.collection using errcode = 'PQ007',
+      hint = 'It was written with triggers disabled. Any update of the row gives it one.';
+  end if;
+  select n.number into strict me from pgquorum.node n;
+  if crdt_change.request is not null then
+    -- A request may both write the row and operate on it: the records of operations are those with hlc 0, which order nothing.
+    select r.origin, r.counter into crdt_change.origin, crdt_change.counter from pgquorum.request r
+      where r.collection = crdt_change.collection and r.key = canonical and r.request = crdt_change.request and r.hlc = 0
+      order by r.origin = me desc, r.counter desc limit 1;
+    if not found then
+      select a.key::smallint, a.value::bigint into crdt_change.origin, crdt_change.counter
+        from jsonb_each(version.crdt) l, jsonb_each_text(l.value -> 'k' -> crdt_change.request::text -> 'at') a
+        order by a.key::integer limit 1;
+    end if;
+    if found then
+      crdt_change.repeated := true;
+      crdt_change.crdt := pgquorum.crdt_values(version.crdt, target.fields);
+      return;
+    end if;
+  end if;
+  crdt_change.origin := me;
+  crdt_change.counter := nextval('pgquorum.dot');
+  last_own := coalesce((version.seen ->> me::text)::bigint, 0);
+  if crdt_change.counter <= last_own then
+    -- The sequence has gone back.
+    perform pgquorum.advance_dot(last_own);
+    crdt_change.counter := nextval('pgquorum.dot');
+  end if;
+  crdt_change.hlc := pgquorum.now_hlc();
+  crdt_change.repeated := false;
+  changed := pgquorum.crdt_apply(version.crdt, target.fields, crdt_change.operations, me, crdt_change.counter, crdt_change.hlc, crdt_change.request);
+  execute format('update %s k set crdt = $2, seen = $3, applied = false where %s', target.versions, target.matches)
+    using target.texts, changed, version.seen || jsonb_build_object(me, crdt_change.counter);
+  if crdt_change.request is not null then
+    insert into pgquorum.request (collection, key, request, origin, counter, hlc)
+    values (crdt_change.collection, canonical, crdt_change.request, me, crdt_change.counter, 0);
+  end if;
+  crdt_change.crdt := pgquorum.crdt_values(changed, target.fields);
+end
+$_$;
+
+--
+-- Name: FUNCTION crdt_change(collection text, key text, operations jsonb, request uuid, OUT origin smallint, OUT counter bigint, OUT hlc bigint, OUT repeated boolean, OUT crdt jsonb); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.crdt_change(collection text, key text, operations jsonb, request uuid, OUT origin smallint, OUT counter bigint, OUT hlc bigint, OUT repeated boolean, OUT crdt jsonb) IS 'Carries out operations on the CRDT fields of a row, {"field": {"increment": 1}, ...}, all or none, and a request once. Returns the operation''s dot and hlc (null for a repeat), and the values of all fields.';
+
+--
+-- Name: counter_add(text, text, text, bigint); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.counter_add(collection text, key text, field text, amount bigint DEFAULT 1) RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT ((c.crdt ->> counter_add.field))::bigint AS int8
+    FROM pgquorum.crdt_change(counter_add.collection, counter_add.key, jsonb_build_object(counter_add.field, jsonb_build_object(
+         CASE
+             WHEN (counter_add.amount < 0) THEN 'decrement'::text
+             ELSE 'increment'::text
+         END, abs((counter_add.amount)::numeric)))) c(origin, counter, hlc, repeated, crdt);
+END;
+
+--
+-- Name: FUNCTION counter_add(collection text, key text, field text, amount bigint); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.counter_add(collection text, key text, field text, amount bigint) IS 'Counts in a g-counter or pn-counter of a row, downwards with an amount below 0. Returns the counter''s value.';
+
+--
+-- Name: crdt_apply(jsonb, jsonb, jsonb, integer, bigint, bigint, uuid); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.crdt_apply(state jsonb, fields jsonb, operations jsonb, origin integer, counter bigint, hlc bigint, request uuid DEFAULT NULL::uuid) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  lives jsonb := coalesce(state, '{"0.0": {}}');
+  node text := origin::text;
+  life text;
+  other text;
+  one record;
+  place text[];
+  element text;
+  amount numeric;
+  cell numeric;
+  amounts jsonb := '{}';
+begin
+  perform pgquorum.crdt_check(fields, operations);
+  if request is not null and exists (select from jsonb_each(lives) l where l.value -> 'k' ? request::text) then return state; end if;
+  select l into life from jsonb_object_keys(lives) l order by split_part(l, '.', 2)::bigint desc, split_part(l, '.', 1)::bigint desc limit 1;
+  for one in
+    select o.key as field, fields ->> o.key as type, v.key as verb, v.value from jsonb_each(operations) o, jsonb_each(o.value) v order by o.key collate "C"
+  loop
+    place := array[life, 'f', one.field];
+    case one.verb
+      when 'increment', 'decrement' then
+        amount := trunc(one.value::numeric) * case one.verb when 'increment' then 1 else -1 end;
+        place := place || case one.type when 'g-counter' then array['g', node] else array['p', node] end;
+        cell := abs(amount) + case
+          when request is not null then 0
+          when one.type = 'g-counter' then coalesce((lives #>> place)::numeric, 0)
+          else coalesce((lives #> place ->> case when amount > 0 then 0 else 1 end)::numeric, 0) end;
+        if cell > 9007199254740991 or sign(amount) * (pgquorum.crdt_total(lives, one.field, one.type) + amount) > 9007199254740991 then
+          raise exception 'crdt.%: the counter would be beyond 9007199254740991', one.field using errcode = 'PQ006', column = one.field;
+        end if;
+        if request is not null then
+          amounts := amounts || jsonb_build_object(one.field, amount);
+        elsif one.type = 'g-counter' then
+          lives := pgquorum.crdt_put(lives, place, to_jsonb(cell));
+        elsif amount > 0 then
+          lives := pgquorum.crdt_put(lives, place, jsonb_build_array(cell, coalesce(lives #> place -> 1, '0')));
+        else
+          lives := pgquorum.crdt_put(lives, place, jsonb_build_array(coalesce(lives #> place -> 0, '0'), cell));
+        end if;
+      when 'set' then
+        lives := pgquorum.crdt_put(lives, place || 'r'::text, jsonb_build_array(
+          pgquorum.crdt_plain(one.value),
+          (select greatest(crdt_apply.hlc, max((l.value -> 'f' -> one.field -> 'r' ->> 1)::bigint) + 1)::text from jsonb_each(lives) l), origin, counter));
+      when 'add' then
+        place := place || array['s', pgquorum.crdt_element(one.value)];
+        if lives #> place is null and (select count(*) from jsonb_object_keys(lives #> trim_array(place, 1))) >= 10000 then
+          raise exception 'crdt.%: the set would have more than 10000 elements', one.field using errcode = 'PQ006', column = one.field;
+        end if;
+        lives := pgquorum.crdt_put(lives, place, jsonb_build_object(node, counter));
+      when 'remove' then
+        element := pgquorum.crdt_element(one.value);
+        for other in select l.key from jsonb_each(lives) l where l.value -> 'f' -> one.field -> 's' ? element loop
+          lives := pgquorum.crdt_cut(lives, array[other, 'f', one.field, 's', element]);
+        end loop;
+    end case;
+  end loop;
+  lives := pgquorum.crdt_put(lives, array[life, 'ops', node], to_jsonb(counter));
+  if amounts <> '{}' then
+    lives := pgquorum.crdt_put(lives, array[life, 'k', request::text], jsonb_build_object('at', jsonb_build_object(node, counter), 'd', amounts));
+  end if;
+  return lives;
+end
+$$;
+
+--
+-- Name: FUNCTION crdt_apply(state jsonb, fields jsonb, operations jsonb, origin integer, counter bigint, hlc bigint, request uuid); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.crdt_apply(state jsonb, fields jsonb, operations jsonb, origin integer, counter bigint, hlc bigint, request uuid) IS 'What operations make of a state on the node that carries them out, all or none. A request that the state knows changes nothing.';
+
+--
+-- Name: crdt_check(jsonb, jsonb); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.crdt_check(fields jsonb, operations jsonb) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  field text;
+  operation jsonb;
+  type text;
+  verb text;
+  value jsonb;
+  problem text;
+begin
+  if jsonb_typeof(operations) is distinct from 'object' or operations = '{}' then
+    raise exception 'crdt: must be an object, field name to operation' using errcode = 'PQ005';
+  end if;
+  for field, operation in select o.key, o.value from jsonb_each(operations) o order by o.key collate "C" loop
+    type := fields ->> field;
+    if type is null then
+      raise exception 'crdt.%: the collection declares no such field', left(field, 80) using errcode = 'PQ003', column = field;
+    end if;
+    verb := null;
+    if jsonb_typeof(operation) = 'object' and (select count(*) from jsonb_object_keys(operation)) = 1 then
+      select o.key, o.value into verb, value from jsonb_each(operation) o;
+    end if;
+    if not coalesce(verb = any (case type
+      when 'g-counter' then array['increment'] when 'pn-counter' then array['increment', 'decrement']
+      when 'lww-register' then array['set'] when 'or-set' then array['add', 'remove'] end), false) then
+      raise exception 'crdt.%: not an operation of a %', field, type using errcode = 'PQ004', column = field;
+    end if;
+    problem := case
+      when verb in ('increment', 'decrement') then
+        case when jsonb_typeof(value) <> 'number' then 'must be a whole number from 1 to 9007199254740991'
+          when value::numeric not between 1 and 9007199254740991 or value::numeric <> trunc(value::numeric) then 'must be a whole number from 1 to 9007199254740991' end
+      when verb in ('add', 'remove') then
+        case when pgquorum.crdt_element(value) is null then 'must be a text of at most 1024 bytes as JSON, a boolean, or a whole number of at most 9007199254740991' end
+      when octet_length(value::text) > 65536 then 'is larger than 65536 bytes'
+      when jsonb_path_exists(value, 'strict $.**{64} ? (@.type() == "object" || @.type() == "array")') then 'has more than 64 levels'
+    end;
+    if problem is not null then
+      raise exception 'crdt.%.%: %', field, verb, problem using errcode = 'PQ005', column = field;
+    end if;
+  end loop;
+end
+$_$;
+
+--
+-- Name: FUNCTION crdt_check(fields jsonb, operations jsonb); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.crdt_check(fields jsonb, operations jsonb) IS 'Refuses operations that the declared fields do not have, and values that can not be used.';
+
+--
+-- Name: crdt_cut(jsonb, text[]); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.crdt_cut(target jsonb, path text[]) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  loop
+    target := target #- path;
+    path := trim_array(path, 1);
+    exit when cardinality(path) <= 1 or target #> path is distinct from '{}';
+  end loop;
+  return target;
+end
+$$;
+
+--
+-- Name: FUNCTION crdt_cut(target jsonb, path text[]); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.crdt_cut(target jsonb, path text[]) IS 'An object without what is at a path, and without what that leaves empty below the first step: equal states are equal JSON.';
+
+--
+-- Name: crdt_element(jsonb); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.crdt_element(value jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN CASE jsonb_typeof(value) WHEN 'string'::text THEN CASE WHEN (octet_length((value)::text) <= 1024) THEN (value)::text ELSE NULL::text END WHEN 'boolean'::text THEN (value)::text WHEN 'number'::text THEN CASE WHEN ((abs((value)::numeric) <= ('9007199254740991'::bigint)::numeric) AND ((value)::numeric = trunc((value)::numeric))) THEN ((value)::bigint)::text ELSE NULL::text END ELSE NULL::text END;
+
+--
+-- Name: FUNCTION crdt_element(value jsonb); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.crdt_element(value jsonb) IS 'The text under which an or-set keeps an element; null when the value can not be one.';
+
+--
+-- Name: crdt_get(text, text); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.crdt_get(collection text, key text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "DateStyle" TO 'ISO, YMD'
+    SET bytea_output TO 'hex'
+    AS $$
+#variable_conflict use_column
+declare
+  target record;
+  is_there boolean;
+  state jsonb;
+begin
+  target := pgquorum.crdt_target(crdt_get.collection, crdt_get.key, false);
+  execute format('select true, (select k.crdt from %s k where %s) from %s k where %s', target.versions, target.matches, target.rows, target.matches)
+    into is_there, state using target.texts;
+  return case when is_there then pgquorum.crdt_values(state, target.fields) end;
+end
+$$;
+
+--
+-- Name: FUNCTION crdt_get(collection text, key text); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.crdt_get(collection text, key text) IS 'The values of the CRDT fields of a row; null when there is no such row.';
+
+--
+-- Name: crdt_plain(jsonb); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.crdt_plain(value jsonb) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $_$
+declare
+  number numeric;
+begin
+  if not jsonb_path_exists(value, 'strict $.** ? (@.type() == "number")') then return value; end if;
+  case jsonb_typeof(value)
+    when 'array' then
+      return (select jsonb_agg(pgquorum.crdt_plain(e.part) order by e.place) from jsonb_array_elements(value) with ordinality e(part, place));
+    when 'object' then
+      return (select jsonb_object_agg(e.name, pgquorum.crdt_plain(e.part)) from jsonb_each(value) e(name, part));
+    else
+      number := trim_scale(value::numeric);
+      if number = trunc(number) and abs(number) <= 9007199254740991 then return to_jsonb(number); end if;
+      -- Outside of these the cast fails.
+      if abs(number) between 4.95e-324 and 1.7976931348623157e308 and number::double precision::text::numeric = number then
+        return to_jsonb(number);
+      end if;
+      raise exception 'the value has a number of more digits than a double holds' using errcode = 'PQ005';
+  end case;
+end
+$_$;
+
+--
+-- Name: FUNCTION crdt_plain(value jsonb); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.crdt_plain(value jsonb) IS 'A JSON value with its numbers as short as they can be. Refuses those that are no double: they would change on their way through other masters.';
+
+--
+-- Name: crdt_put(jsonb, text[], jsonb); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.crdt_put(target jsonb, path text[], value jsonb) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  for depth in 1 .. cardinality(path) - 1 loop
+    if target #> path[1:depth] is null then target := jsonb_set(target, path[1:depth], '{}'); end if;
+  end loop;
+  return jsonb_set(target, path, value);
+end
+$$;
+
+--
+-- Name: FUNCTION crdt_put(target jsonb, path text[], value jsonb); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.crdt_put(target jsonb, path text[], value jsonb) IS 'An object with a value set at a path, whose objects are made where they are missing.';
+
+--
+-- Name: crdt_target(text, text, boolean); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.crdt_target(collection text, key text, writes boolean, OUT rows text, OUT versions text, OUT matches text, OUT key_sql text, OUT texts text[], OUT fields jsonb) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+#variable_conflict use_column
+declare
+  found_collection pgquorum.collection;
+  target regclass;
+  -- Who logged in, or became another role by "set role". The owner, who runs this, is neither.
+  caller name := coalesce(nullif(current_setting('role'), 'none'), session_user);
+  allowed boolean;
+begin
+  select c.* into found_collection from pgquorum.collection c where c.name = crdt_target.collection;
+  if not found then
+    raise exception 'there is no collection %', left(crdt_target.collection, 80) using errcode = 'PQ001';
+  end if;
+  rows := format('%I.%I', found_collection.table_schema, found_collection.table_name);
+  target := rows::regclass;
+  select has_table_privilege(r.oid, target, 'select') and (not writes or has_table_privilege(r.oid, target, 'update'))
+      and (not c.relrowsecurity or r.rolsuper or r.rolbypassrls or (pg_has_role(r.oid, c.relowner, 'usage') and not c.relforcerowsecurity))
+    into allowed from pg_class c, pg_roles r where c.oid = target and r.rolname = caller;
+  if allowed is distinct from true then
+    raise exception 'permission denied for collection %', found_collection.name using errcode = '42501',
+      hint = format('The role %I needs %s on table %s, and no row-level security that applies to it: its policies can not be asked here.', caller, case when writes then 'select and update' else 'select' end, rows);
+  end if;
+  texts := case when cardinality(found_collection.key_columns) = 1 then array[crdt_target.key]
+    else array(select k from jsonb_array_elements_text(crdt_target.key::jsonb) k) end;
+  if cardinality(texts) <> cardinality(found_collection.key_columns) then
+    raise exception 'the key of collection % is the JSON array of % texts', found_collection.name, cardinality(found_collection.key_columns) using errcode = 'PQ005';
+  end if;
+  -- Types without their length: a cast to varchar(3) would cut a text, and find another row.
+  select string_agg(format('k.%I = ($1)[%s]::%s', c.name, c.place, format_type(a.atttypid, -1)), ' and ' order by c.place),
+      string_agg(format('k.%I::text', c.name), ', ' order by c.place)
+    into matches, key_sql
+    from unnest(found_collection.key_columns) with ordinality c(name, place) join pg_attribute a on a.attrelid = target and a.attname = c.name;
+  key_sql := format('pgquorum.key_text(%s)', key_sql);
+  versions := format('pgquorum.%I', 'version_' || found_collection.name);
+  fields := coalesce(found_collection.definition -> 'conflicts' -> 'crdt', '{}');
+end
+$_$;
+
+--
+-- Name: FUNCTION crdt_target(collection text, key text, writes boolean, OUT rows text, OUT versions text, OUT matches text, OUT key_sql text, OUT texts text[], OUT fields jsonb); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.crdt_target(collection text, key text, writes boolean, OUT rows text, OUT versions text, OUT matches text, OUT key_sql text, OUT texts text[], OUT fields jsonb) IS 'Where a key of a collection is found, as SQL, once the caller''s rights are checked.';
+
+--
+-- Name: crdt_total(jsonb, text, text); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.crdt_total(state jsonb, field text, type text) RETURNS numeric
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN (COALESCE((SELECT sum(CASE WHEN (crdt_total.type = 'g-counter'::text) THEN (c.value)::numeric ELSE (((c.value ->> 0))::numeric - ((c.value ->> 1))::numeric) END) AS sum FROM jsonb_each(crdt_total.state) life(key, value), LATERAL jsonb_each((((life.value -> 'f'::text) -> crdt_total.field) -> CASE WHEN (crdt_total.type = 'g-counter'::text) THEN 'g'::text ELSE 'p'::text END)) c(key, value)), (0)::numeric) + COALESCE((SELECT sum(one.amount) AS sum FROM (SELECT max((((k.value -> 'd'::text) ->> crdt_total.field))::numeric) AS amount FROM jsonb_each(crdt_total.state) life(key, value), LATERAL jsonb_each((life.value -> 'k'::text)) k(key, value) GROUP BY k.key) one WHERE ((crdt_total.type <> 'g-counter'::text) OR (one.amount > (0)::numeric))), (0)::numeric));
+
+--
+-- Name: FUNCTION crdt_total(state jsonb, field text, type text); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.crdt_total(state jsonb, field text, type text) IS 'What a counter''s cells and its distinct requests add up to.';
+
+--
+-- Name: crdt_value(jsonb, text, text); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.crdt_value(state jsonb, field text, type text) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN CASE type WHEN 'lww-register'::text THEN COALESCE((SELECT (one.register -> 0) FROM jsonb_each(crdt_value.state) life(key, value), LATERAL (SELECT (((life.value -> 'f'::text) -> crdt_value.field) -> 'r'::text) AS register OFFSET 0) one WHERE (one.register IS NOT NULL) ORDER BY ((one.register ->> 1))::numeric DESC, ((one.register ->> 2))::numeric DESC, ((one.register ->> 3))::numeric DESC LIMIT 1), 'null'::jsonb) WHEN 'or-set'::text THEN COALESCE((SELECT jsonb_agg(one.element ORDER BY (jsonb_typeof(one.element)), CASE jsonb_typeof(one.element) WHEN 'number'::text THEN (one.element)::numeric WHEN 'boolean'::text THEN (((one.element = 'true'::jsonb))::integer)::numeric ELSE NULL::numeric END, ((one.element #>> '{}'::text[]) COLLATE "C")) AS jsonb_agg FROM (SELECT DISTINCT (s.key)::jsonb AS element FROM jsonb_each(crdt_value.state) life(key, value), LATERAL jsonb_each((((life.value -> 'f'::text) -> crdt_value.field) -> 's'::text)) s(key, value)) one), '[]'::jsonb) ELSE to_jsonb(LEAST(GREATEST(pgquorum.crdt_total(state, field, type), ('-9007199254740991'::bigint)::numeric), ('9007199254740991'::bigint)::numeric)) END;
+
+--
+-- Name: FUNCTION crdt_value(state jsonb, field text, type text); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.crdt_value(state jsonb, field text, type text) IS 'The value of a CRDT field of this type: a number, any JSON, or a sorted array.';
+
+--
+-- Name: crdt_values(jsonb, jsonb); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.crdt_values(state jsonb, fields jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN COALESCE((SELECT jsonb_object_agg(f.key, pgquorum.crdt_value(crdt_values.state, f.key, f.value)) AS jsonb_object_agg FROM jsonb_each_text(crdt_values.fields) f(key, value)), '{}'::jsonb);
+
+--
+-- Name: FUNCTION crdt_values(state jsonb, fields jsonb); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.crdt_values(state jsonb, fields jsonb) IS 'The values of all declared CRDT fields: 0, null and [] when nothing was done to them.';
+
+--
+-- Name: keep_floor(); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.keep_floor() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  of_collection text := coalesce(new.collection, old.collection);
+begin
+  update pgquorum.node n set floors = (n.floors - of_collection)
+    || coalesce((select jsonb_build_object(of_collection, max(h.hlc)) from pgquorum.horizon h where h.collection = of_collection having max(h.hlc) > 0), '{}');
+  return null;
+end
+$$;
+
+--
+-- Name: FUNCTION keep_floor(); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.keep_floor() IS 'Keeps pgquorum.node.floors in step with the purge horizons.';
+
+--
 -- Name: key_hash(text); Type: FUNCTION; Schema: pgquorum; Owner: -
 --
 
@@ -84,6 +559,60 @@ CREATE FUNCTION pgquorum.now_hlc() RETURNS bigint
 --
 
 COMMENT ON FUNCTION pgquorum.now_hlc() IS 'The wall clock as a hybrid logical clock value.';
+
+--
+-- Name: register_set(text, text, text, jsonb); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.register_set(collection text, key text, field text, value jsonb) RETURNS jsonb
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT (c.crdt -> register_set.field)
+    FROM pgquorum.crdt_change(register_set.collection, register_set.key, jsonb_build_object(register_set.field, jsonb_build_object('set', register_set.value))) c(origin, counter, hlc, repeated, crdt);
+END;
+
+--
+-- Name: FUNCTION register_set(collection text, key text, field text, value jsonb); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.register_set(collection text, key text, field text, value jsonb) IS 'Sets an lww-register of a row. Returns its value.';
+
+--
+-- Name: set_add(text, text, text, text); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.set_add(collection text, key text, field text, element text) RETURNS jsonb
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT (c.crdt -> set_add.field)
+    FROM pgquorum.crdt_change(set_add.collection, set_add.key, jsonb_build_object(set_add.field, jsonb_build_object('add', set_add.element))) c(origin, counter, hlc, repeated, crdt);
+END;
+
+--
+-- Name: FUNCTION set_add(collection text, key text, field text, element text); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.set_add(collection text, key text, field text, element text) IS 'Adds an element to an or-set of a row. Returns the elements.';
+
+--
+-- Name: set_remove(text, text, text, text); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.set_remove(collection text, key text, field text, element text) RETURNS jsonb
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT (c.crdt -> set_remove.field)
+    FROM pgquorum.crdt_change(set_remove.collection, set_remove.key, jsonb_build_object(set_remove.field, jsonb_build_object('remove', set_remove.element))) c(origin, counter, hlc, repeated, crdt);
+END;
+
+--
+-- Name: FUNCTION set_remove(collection text, key text, field text, element text); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.set_remove(collection text, key text, field text, element text) IS 'Removes an element from an or-set of a row. Returns the elements that are left.';
 
 SET default_tablespace = '';
 
@@ -315,6 +844,7 @@ CREATE TABLE pgquorum.node (
     log text NOT NULL,
     system_identifier text NOT NULL,
     timeline text NOT NULL,
+    floors jsonb DEFAULT '{}'::jsonb NOT NULL,
     founded_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     CONSTRAINT node_log CHECK ((log = ANY (ARRAY['wal'::text, 'kafka'::text]))),
     CONSTRAINT node_number CHECK (((number > 0) AND (spare > 0) AND (number <> spare))),
@@ -338,6 +868,12 @@ COMMENT ON COLUMN pgquorum.node.spare IS 'The number that this node takes when i
 --
 
 COMMENT ON COLUMN pgquorum.node.log IS 'The change log that this cluster was founded with.';
+
+--
+-- Name: COLUMN node.floors; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.node.floors IS 'Collection -> the highest purge horizon of its shards, as an hlc: no new write may be under it. Kept by a trigger of pgquorum.horizon.';
 
 --
 -- Name: parked; Type: TABLE; Schema: pgquorum; Owner: -
@@ -655,6 +1191,12 @@ CREATE INDEX parked_collection ON pgquorum.parked USING btree (collection, origi
 --
 
 CREATE INDEX request_at ON pgquorum.request USING btree (at);
+
+--
+-- Name: horizon horizon_floor; Type: TRIGGER; Schema: pgquorum; Owner: -
+--
+
+CREATE TRIGGER horizon_floor AFTER INSERT OR DELETE OR UPDATE ON pgquorum.horizon FOR EACH ROW EXECUTE FUNCTION pgquorum.keep_floor();
 
 --
 -- Name: shard_role shard_role_collection; Type: FK CONSTRAINT; Schema: pgquorum; Owner: -

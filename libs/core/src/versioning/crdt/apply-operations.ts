@@ -36,12 +36,12 @@ export type AppliedOperations =
 export function applyOperations(input: ApplyOperations): AppliedOperations {
   const { state, fields, operations, dot, request } = input;
   let lives = livesOf(state);
-  if (request !== null && knowsRequest(lives, request)) return { ok: true, state, changed: false };
   const names = Object.keys(operations).sort();
   for (const field of names) {
     const problem = operationProblem(field, operations[field], fields);
     if (problem !== null) return { ok: false, problem };
   }
+  if (request !== null && knowsRequest(lives, request)) return { ok: true, state, changed: false };
   const amounts: Record<string, number> = {};
   for (const field of names) {
     const change = changeField(lives, field, operations[field]!, input);
