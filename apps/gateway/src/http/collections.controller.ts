@@ -1,4 +1,4 @@
-import { Controller, Delete, Get, HttpCode, Inject, Param, Put, Req, Res } from '@nestjs/common';
+import { Controller, Delete, Get, HttpCode, Inject, Param, Patch, Put, Req, Res } from '@nestjs/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { CollectionOperations } from '../operations/collections.ts';
 import { bodyOf, checkNoQuery } from './call.ts';
@@ -33,6 +33,12 @@ export class CollectionsController {
     const { created, collection } = await this.#collections.put(name, bodyOf(request));
     reply.code(created ? 201 : 200);
     return collection;
+  }
+
+  @Patch(':name')
+  async change(@Param('name') name: string, @Req() request: FastifyRequest): Promise<object> {
+    checkNoQuery(request);
+    return this.#collections.change(name, bodyOf(request));
   }
 
   @Delete(':name')

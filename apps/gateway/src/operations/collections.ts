@@ -1,6 +1,6 @@
 /** The verbs on collections. */
 import type { CollectionRow } from '#core/collections/catalog.pg.ts';
-import { parseDefinition } from '#core/collections/definition-request.ts';
+import { parseChange, parseDefinition } from '#core/collections/definition-request.ts';
 import type { CollectionDefinition } from '#core/collections/definition.ts';
 import type { CollectionDirectory } from '#core/collections/directory.pg.ts';
 import type { Settings } from '#core/config/settings.ts';
@@ -47,6 +47,11 @@ export class CollectionOperations {
     });
     const { created } = await this.#directory.create(name, definition);
     return { created, collection: view(await this.#directory.get(name, deadlineIn(defaultTimeoutMs))) };
+  }
+
+  async change(name: string, body: unknown): Promise<CollectionView> {
+    await this.#directory.change(name, (before) => parseChange(body, before));
+    return view(await this.#directory.get(name, deadlineIn(defaultTimeoutMs)));
   }
 
   async get(name: string): Promise<MeasuredCollectionView> {

@@ -17,6 +17,7 @@ import {
   type KeyColumn,
 } from './definition.ts';
 import { createTableStatements, dropStatements, installStatements } from './install.ts';
+import { triggerFunctions } from './trigger.ts';
 
 export interface CollectionRow {
   readonly name: string;
@@ -96,6 +97,33 @@ export async function createCollection({
     createOn(client, node, name, definition),
   );
   return { created: made.some(Boolean) };
+}
+
+export interface ChangeOptions {
+  readonly nodes: readonly NodeAddress[];
+  readonly name: string;
+  readonly change: (before: CollectionDefinition) => CollectionDefinition;
+  /** Refuses what this node cannot do. */
+  readonly check?: (client: pg.Client, after: CollectionDefinition) => Promise<void>;
+}
+
+/** Changes the definition on every node at once: each has it, and its triggers follow it, from one commit on. Repeating it finishes what a crash left. */
+export async function changeCollection({ nodes, name, change, check }: ChangeOptions): Promise<void> {
+  await onAllNodes(nodes, `pgquorum change ${name}`, async (client, node) => {
+    const found = await readCollection(client, name);
+    if (found === null)
+      throw new PgquorumError('collection_not_found', `collection ${name} on node ${node.name}`);
+    const after = change(found.definition);
+    if (sameDefinition(found.definition, after)) return;
+    await check?.(client, after);
+    await client.query('update pgquorum.collection set definition = $2 where name = $1', [
+      name,
+      JSON.stringify(after),
+    ]);
+    const role = (await client.query<{ role: string }>('select session_user::text as role')).rows[0]!.role;
+    for (const statement of triggerFunctions(found.table, after.conflicts, role))
+      await client.query(statement);
+  });
 }
 
 /** Drops the collection with its table and all its versions on every node. */

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { PgquorumError } from '../errors/error.ts';
 import { isObject, notSupported, notSupportedMark, parseWith } from '../requests/fields.ts';
+import { changedRules, conflictRules, conflictRulesSchema, type Strategy } from './conflict-rules.ts';
 import {
   dimensionMax,
   indexDimensionMax,
@@ -34,15 +35,7 @@ const request = z.strictObject({
     .strictObject({ type: choice(['hash'], ['range']), splitPoints: z.unknown().optional() })
     .optional(),
   writes: choice(['any'], ['leased']).default('any'),
-  conflicts: z
-    .strictObject({
-      strategy: choice(['lww'], ['vector-clock', 'crdt', 'custom']).default('lww'),
-      crdt: z.unknown().optional(),
-      resolver: z.unknown().optional(),
-      models: z.unknown().optional(),
-      cosineTolerance: z.unknown().optional(),
-    })
-    .optional(),
+  conflicts: conflictRulesSchema.optional(),
   index: z
     .strictObject({
       type: choice(['hnsw', 'none'], ['ivfflat']).default('hnsw'),
@@ -55,7 +48,7 @@ const request = z.strictObject({
 
 export interface DefinitionDefaults {
   readonly shards: number;
-  readonly strategy: 'lww';
+  readonly strategy: Strategy;
   /** Every node hosts every shard. */
   readonly nodes: number;
 }
@@ -72,21 +65,34 @@ export function parseDefinition(body: unknown, defaults: DefinitionDefaults): Co
   }
   if (value.partitioning?.splitPoints !== undefined)
     throw notSupported('partitioning.splitPoints', 'collections are partitioned by hash in this version');
-  for (const field of ['crdt', 'resolver', 'models', 'cosineTolerance'] as const) {
-    if (value.conflicts?.[field] !== undefined)
-      throw notSupported(`conflicts.${field}`, 'the strategy is lww in this version');
-  }
   const definition = {
     dimension: value.dimension,
     metric: value.metric,
     vectorType: value.vectorType,
     shards: value.shards ?? defaults.shards,
     writes: value.writes,
-    conflicts: { strategy: value.conflicts?.strategy ?? defaults.strategy },
+    conflicts: conflictRules(value.conflicts, defaults.strategy),
     index: parseIndex(value.index),
   };
   checkIndexable(definition);
   return definition;
+}
+
+const changeRequest = z.strictObject({
+  conflicts: conflictRulesSchema.optional(),
+  index: z.unknown().optional(),
+  writes: z.unknown().optional(),
+});
+
+/** The definition after a change of what may change. */
+export function parseChange(body: unknown, before: CollectionDefinition): CollectionDefinition {
+  if (!isObject(body))
+    throw new PgquorumError('invalid_request', 'the body must be an object with what changes');
+  const change = parseWith(changeRequest, body);
+  for (const field of ['index', 'writes'] as const)
+    if (change[field] !== undefined)
+      throw notSupported(field, 'only conflicts can be changed in this version');
+  return { ...before, conflicts: changedRules(before.conflicts, change.conflicts ?? {}) };
 }
 
 function parseIndex(index: z.infer<typeof request>['index']): IndexDefinition {

@@ -1,4 +1,6 @@
 /** What a collection is: its definition as users give it, and its table as the generated SQL needs it. Pure. */
+import type { ConflictRules } from './conflict-rules.ts';
+
 export type VectorType = 'vector' | 'halfvec';
 export type Metric = 'cosine' | 'l2' | 'inner-product' | 'l1';
 
@@ -11,7 +13,7 @@ export interface CollectionDefinition {
   readonly vectorType: VectorType;
   readonly shards: number;
   readonly writes: 'any';
-  readonly conflicts: { readonly strategy: 'lww' };
+  readonly conflicts: ConflictRules;
   readonly index: IndexDefinition;
 }
 

@@ -5,6 +5,7 @@
 import { performance } from 'node:perf_hooks';
 import type { CollectionDefinition } from './definition.ts';
 import {
+  changeCollection,
   createCollection,
   dropCollection,
   listCollections,
@@ -65,6 +66,15 @@ export class CollectionDirectory {
     checkCollectionName(name);
     try {
       return await createCollection({ nodes: this.#addresses(), name, definition });
+    } finally {
+      this.forget(name);
+    }
+  }
+
+  async change(name: string, change: (before: CollectionDefinition) => CollectionDefinition): Promise<void> {
+    checkCollectionName(name);
+    try {
+      await changeCollection({ nodes: this.#addresses(), name, change });
     } finally {
       this.forget(name);
     }

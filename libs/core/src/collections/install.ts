@@ -52,7 +52,7 @@ export function installStatements(
 ) with (fillfactor = 50)`,
     `comment on table ${version} is 'Versions and tombstones of collection ${table.collection}: the one truth per key.'`,
     `create index ${quoteName(`version_${table.collection}_shard`)} on ${version} (shard, ${keys})`,
-    ...triggerStatements(table, ownRole),
+    ...triggerStatements(table, definition.conflicts, ownRole),
     `insert into pgquorum.collection (name, table_schema, table_name, key_columns, definition, shards) values (${quoteText(table.collection)}, ${quoteText(table.schema)}, ${quoteText(table.table)}, array[${table.key
       .map((column) => quoteText(column.name))
       .join(', ')}], ${quoteText(JSON.stringify(definition))}::jsonb, ${table.shards})`,

@@ -14,6 +14,7 @@
  * every statement of the user, which took 4 us a trigger, a fifth of the whole. Plans are kept by the session and made while the table may be
  * empty, when reading all of it looks cheapest: hence no sequential scans, and sub-selects that can be neither hashed nor joined.
  */
+import type { ConflictRules } from './conflict-rules.ts';
 import type { CollectionTable } from './definition.ts';
 import { quoteName, quoteTable, quoteText } from '../postgres/identifier.ts';
 
@@ -106,8 +107,20 @@ function oneKeyStatement(table: CollectionTable, event: Exclude<TriggerEvent, 't
     where ${oneMatch(table, 'v.')} and v.seen is null and coalesce((v.clock ->> n.number::text)::bigint, 0) < __drawn and ${others}`;
 }
 
+/** Siblings of the strategy vector-clock stay open, whatever is written over them, until a call resolves them. */
+function supersedeOpen(table: CollectionTable, event: TriggerEvent, { strategy }: ConflictRules): string {
+  if (strategy === 'vector-clock') return '';
+  return `  -- Only what was seen beyond a version's clock can be an open loser of its key.
+  if current_setting('pgquorum.seen_more', true) = 'on' then
+    perform set_config('pgquorum.seen_more', 'off', true);
+    update pgquorum.conflict c set state = 'superseded', state_hlc = __floor, state_origin = __me, applied = false
+    from (${touchedKeys(table, event)}) k
+    where c.collection = ${quoteText(table.collection)} and c.state = 'open' and c.key = ${keyTextSql(table, 'k.')};
+  end if;`;
+}
+
 /** For any number of keys in any state. */
-function bulkStatements(table: CollectionTable, event: TriggerEvent): string {
+function bulkStatements(table: CollectionTable, event: TriggerEvent, rules: ConflictRules): string {
   const collection = quoteText(table.collection);
   const version = versionTable(table);
   const keys = keyList(table, '');
@@ -130,7 +143,7 @@ function bulkStatements(table: CollectionTable, event: TriggerEvent): string {
       when excluded.counter > ${seenOwn} then excluded.counter
       when set_config('pgquorum.dot_behind', 'on', true) = 'on' then ${seenOwn} + 1 end,
     clock = coalesce(v.seen, v.clock) || excluded.clock,
-    seen = case when v.seen is not null and set_config('pgquorum.seen_more', 'on', true) is null then v.seen end,
+    seen = ${rules.strategy === 'vector-clock' ? 'null' : `case when v.seen is not null and set_config('pgquorum.seen_more', 'on', true) is null then v.seen end`},
     deleted = excluded.deleted, applied = false, request = excluded.request;
   -- Rare: the sequence was behind what a key had seen of our own counters. Draw anew for all keys, beyond every counter given.
   if current_setting('pgquorum.dot_behind', true) = 'on' then
@@ -141,17 +154,15 @@ function bulkStatements(table: CollectionTable, event: TriggerEvent): string {
     from (select ${keys}, nextval('pgquorum.dot') as counter from (${distinctKeys} order by ${keys}) distinct_keys) k
     where ${keyMatch(table, 'v.', 'k.')};
   end if;
-  -- Only what was seen beyond a version's clock can be an open loser of its key.
-  if current_setting('pgquorum.seen_more', true) = 'on' then
-    perform set_config('pgquorum.seen_more', 'off', true);
-    update pgquorum.conflict c set state = 'superseded', state_hlc = __floor, state_origin = __me, applied = false
-    from (${touchedKeys(table, event)}) k
-    where c.collection = ${collection} and c.state = 'open' and c.key = ${keyTextSql(table, 'k.')};
-  end if;`;
+${supersedeOpen(table, event, rules)}`;
 }
 
 /** Only sessions of `ownRole` may keep a write from being versioned, with the setting that apply uses. */
-export function triggerFunction(table: CollectionTable, event: TriggerEvent, ownRole: string): string {
+export function triggerFunction(
+  table: CollectionTable,
+  event: TriggerEvent,
+  { rules, ownRole }: { readonly rules: ConflictRules; readonly ownRole: string },
+): string {
   const collection = quoteText(table.collection);
   const isolation =
     event === 'truncate'
@@ -166,7 +177,7 @@ export function triggerFunction(table: CollectionTable, event: TriggerEvent, own
   if not found then return null; end if;
   __drawn := nextval('pgquorum.dot');
   ${oneKeyStatement(table, event)};\n`;
-  const bulk = bulkStatements(table, event);
+  const bulk = bulkStatements(table, event, rules);
   return `create or replace function ${functionName(table, event)}() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off${textFormats(table)} as $body$
 declare
@@ -196,13 +207,17 @@ const transitionTables: Readonly<Record<TriggerEvent, string>> = {
   truncate: '',
 };
 
+/** The functions alone: what a change of the rules makes anew. */
+export const triggerFunctions = (table: CollectionTable, rules: ConflictRules, ownRole: string): string[] =>
+  triggerEvents.map((event) => triggerFunction(table, event, { rules, ownRole }));
+
 /** The triggers of a table. */
-export function triggerStatements(table: CollectionTable, ownRole: string): string[] {
+export function triggerStatements(table: CollectionTable, rules: ConflictRules, ownRole: string): string[] {
   const target = quoteTable({ schema: table.schema, name: table.table });
   return triggerEvents.flatMap((event) => {
     const name = `pgquorum_${event}`;
     return [
-      triggerFunction(table, event, ownRole),
+      triggerFunction(table, event, { rules, ownRole }),
       `comment on function ${functionName(table, event)}() is 'Versions what a statement did to the keys of collection ${table.collection}.'`,
       `revoke execute on function ${functionName(table, event)}() from public`,
       `create trigger ${name} ${event === 'truncate' ? 'before' : 'after'} ${event} on ${target} ${transitionTables[event]}for each statement execute function ${functionName(table, event)}()`,

@@ -173,7 +173,7 @@ export const settingsTable = {
   ),
   conflictResolution: setting(
     'PGQUORUM_CONFLICT_RESOLUTION',
-    z.enum(['lww']),
+    z.enum(['lww', 'vector-clock']),
     'lww',
     'Conflict strategy of a collection that names none.',
   ),

@@ -126,6 +126,27 @@ export const errorCodes = {
     'A table with this name exists and is not a collection',
     'Choose another name.',
   ),
+  resolver_missing: entry(
+    400,
+    'INVALID_ARGUMENT',
+    false,
+    'The resolver of the collection is missing or cannot be loaded',
+    'Name a function that exists on every node (sql:schema.function) or a module in the folder of resolvers (module:file).',
+  ),
+  models_not_extended: entry(
+    409,
+    'FAILED_PRECONDITION',
+    false,
+    'The list of models is not an extension of the old one',
+    'Versions carry the places of their models: only append to the list.',
+  ),
+  crdt_field_fixed: entry(
+    409,
+    'FAILED_PRECONDITION',
+    false,
+    'A CRDT field cannot change its type',
+    'Add a field with another name.',
+  ),
   dimension_not_indexable: entry(
     400,
     'INVALID_ARGUMENT',
