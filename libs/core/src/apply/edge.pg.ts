@@ -32,7 +32,7 @@ export interface EdgeOptions {
 }
 
 /** How much may wait in a lane before reading pauses. */
-const laneRoom = { bytes: 16 * 1024 * 1024 };
+const laneRoom = { bytes: 4 * 1024 * 1024 };
 /** How long the lanes may take to finish at a shutdown. */
 const drainMs = 10_000;
 
@@ -153,9 +153,15 @@ class RunningEdge {
   }
 
   private dispatch(batch: LogBatch): void {
+    // Not the batch itself: one change that waits would keep all its others in memory.
+    const commit = {
+      origin: batch.origin,
+      commitTimeMs: batch.commitTimeMs,
+      commitLsn: batch.commitLsn,
+    };
     for (const change of batch.changes) {
       if (change.kind === 'heartbeat') continue;
-      this.lanes[(change.shard as number) % this.lanes.length]!.push({ change, commit: batch });
+      this.lanes[(change.shard as number) % this.lanes.length]!.push({ change, commit });
     }
     if (batch.position === null) return;
     for (const lane of this.lanes) lane.mark(batch.stream, batch.position, batch.commitTimeMs);

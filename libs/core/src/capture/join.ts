@@ -17,7 +17,7 @@ import {
 } from '../changelog/change.ts';
 import { recordFromJson, type ConflictJson } from '../conflicts/record.ts';
 import type { Epoch, HlcValue, NodeNumber, ShardNumber, Version } from '../versioning/version.ts';
-import { unchanged, type Tuple, type TupleValue } from './pgoutput.ts';
+import { unchanged, type Tuple } from './pgoutput.ts';
 import { readClock, readJsonbText, readKeyText, readUuid } from './values.ts';
 
 /** What a published relation is to us, with the columns that the join reads. */
@@ -116,13 +116,12 @@ export class TransactionJoin {
     const key = keyText(keyOf(role.table, role.keyAt, tuple));
     const before = rows.get(key);
     if (before !== undefined && before !== 'reread') this.bytes -= before.bytes;
-    if (tuple.some((value) => value === unchanged)) {
+    if (tuple.incomplete) {
       rows.set(key, 'reread');
       return;
     }
-    const values = tuple as readonly (Buffer | null)[];
-    const bytes = entryBytes + values.reduce((sum, value) => sum + (value?.length ?? 0), 0);
-    rows.set(key, { row: { table: role.table, values }, bytes });
+    const bytes = entryBytes + tuple.bytes;
+    rows.set(key, { row: { table: role.table, values: tuple.values() }, bytes });
     this.bytes += bytes;
     this.checkBudget();
   }
@@ -138,20 +137,19 @@ export class TransactionJoin {
 
   private addConflict(role: RelationRole & { kind: 'conflicts' }, tuple: Tuple): void {
     const at = role.at;
-    if (bytesOf(tuple[at.applied!])[0] === 1) return;
-    const id = readUuid(bytesOf(tuple[at.id!]));
+    const { message } = tuple;
+    if (message[tuple.startOf(at.applied)] === 1) return;
+    const id = readUuid(bytesOf(tuple, at.id));
     const mark: ConflictMark = {
       id,
-      state: bytesOf(tuple[at.state!]).toString('utf8') as ConflictState,
-      stateHlc: bytesOf(tuple[at.state_hlc!]).readBigInt64BE(0),
-      stateOrigin: bytesOf(tuple[at.state_origin!]).readInt16BE(0),
+      state: message.toString('utf8', tuple.startOf(at.state), tuple.endOf(at.state)) as ConflictState,
+      stateHlc: message.readBigInt64BE(tuple.startOf(at.state_hlc)),
+      stateOrigin: message.readInt16BE(tuple.startOf(at.state_origin)),
     };
-    if (this.dropped || tuple.some((value) => value === unchanged)) this.conflictMarks.set(id, mark);
+    if (this.dropped || tuple.incomplete) this.conflictMarks.set(id, mark);
     else {
       this.conflicts.push(recordFromJson(conflictJson(role, tuple)));
-      this.bytes +=
-        entryBytes +
-        tuple.reduce((sum: number, value) => sum + (value instanceof Buffer ? value.length : 0), 0);
+      this.bytes += entryBytes + tuple.bytes;
       this.checkBudget();
     }
   }
@@ -224,38 +222,33 @@ function mapOf<V>(maps: Map<string, Map<string, V>>, name: string): Map<string, 
   return found;
 }
 
-function bytesOf(value: TupleValue | undefined): Buffer {
-  if (value instanceof Buffer) return value;
-  throw new TypeError('a required column of a version or conflict row is missing');
-}
+const bytesOf = (tuple: Tuple, column: number | undefined): Buffer =>
+  tuple.message.subarray(tuple.startOf(column), tuple.endOf(column));
 
 const keyOf = (table: TableImage, keyAt: readonly number[], tuple: Tuple): KeyTexts =>
-  keyAt.map((at) => readKeyText(table.columns[at]!.type, bytesOf(tuple[at])));
+  keyAt.map((at) => readKeyText(table.columns[at]!.type, bytesOf(tuple, at)));
 
 function readVersionEntry(key: KeyTexts, at: Readonly<Record<string, number>>, tuple: Tuple): VersionEntry {
-  const value = (name: string) => bytesOf(tuple[at[name]!]);
-  const optional = (name: string): Buffer | null => {
-    const found = tuple[at[name]!];
-    return found instanceof Buffer ? found : null;
-  };
-  const request = optional('request');
-  const crdt = optional('crdt');
-  const clockMissing = tuple[at.clock!] === unchanged;
+  const { message } = tuple;
+  const optional = (column: number): Buffer | null => (tuple.has(column) ? bytesOf(tuple, column) : null);
+  const request = optional(at.request!);
+  const crdt = optional(at.crdt!);
+  const clockMissing = tuple.at(at.clock!) === unchanged;
   return {
     key,
-    shard: value('shard').readInt32BE(0) as ShardNumber,
-    applied: value('applied')[0] === 1,
-    incomplete: tuple.some((one) => one === unchanged),
+    shard: message.readInt32BE(tuple.startOf(at.shard)) as ShardNumber,
+    applied: message[tuple.startOf(at.applied)] === 1,
+    incomplete: tuple.incomplete,
     version: {
-      rank: value('rank').readInt16BE(0),
-      epoch: value('epoch').readBigInt64BE(0) as Epoch,
-      hlc: value('hlc').readBigInt64BE(0) as HlcValue,
+      rank: message.readInt16BE(tuple.startOf(at.rank)),
+      epoch: message.readBigInt64BE(tuple.startOf(at.epoch)) as Epoch,
+      hlc: message.readBigInt64BE(tuple.startOf(at.hlc)) as HlcValue,
       dot: {
-        origin: value('origin').readInt16BE(0) as NodeNumber,
-        counter: Number(value('counter').readBigInt64BE(0)),
+        origin: message.readInt16BE(tuple.startOf(at.origin)) as NodeNumber,
+        counter: Number(message.readBigInt64BE(tuple.startOf(at.counter))),
       },
-      clock: clockMissing ? {} : readClock(value('clock')),
-      deleted: value('deleted')[0] === 1,
+      clock: clockMissing ? {} : readClock(bytesOf(tuple, at.clock)),
+      deleted: message[tuple.startOf(at.deleted)] === 1,
       request: request === null ? null : readUuid(request),
       crdt: crdt === null ? null : (JSON.parse(readJsonbText(crdt)) as unknown),
     },
@@ -265,7 +258,7 @@ function readVersionEntry(key: KeyTexts, at: Readonly<Record<string, number>>, t
 function conflictJson(role: RelationRole & { kind: 'conflicts' }, tuple: Tuple): ConflictJson {
   const result: Record<string, unknown> = {};
   role.table.columns.forEach((column, at) => {
-    const value = tuple[at];
+    const value = tuple.at(at);
     result[column.name] = value instanceof Buffer ? readSimple(column.type, value) : null;
   });
   return result as unknown as ConflictJson;

@@ -1,5 +1,5 @@
 /**
- * Parser of the pgoutput protocol, version 1. Pure: bytes in, values out, nothing copied. Tuples stay undecoded slices: most columns are
+ * Parser of the pgoutput protocol, version 1. Pure: bytes in, values out, nothing copied. Tuples stay undecoded: most columns are
  * passed on as they are. Format: https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html
  */
 import { PgquorumError } from '../errors/error.ts';
@@ -20,7 +20,61 @@ export interface Relation {
 /** A value in a tuple: bytes, SQL null, or not sent because a TOASTed value did not change. */
 export const unchanged: unique symbol = Symbol('unchanged');
 export type TupleValue = Buffer | null | typeof unchanged;
-export type Tuple = readonly TupleValue[];
+
+const absentLength = { sqlNull: -1, unchanged: -2 } as const;
+
+/** The columns of a row, within the message that brought them: slices of it are made for those that are asked for, since each costs as much as reading it. */
+export class Tuple {
+  readonly message: Buffer;
+  /** Start and length of each column in turn. */
+  private readonly places: readonly number[];
+  /** Was any value left out because it did not change? */
+  readonly incomplete: boolean;
+
+  constructor(message: Buffer, places: readonly number[], incomplete: boolean) {
+    this.message = message;
+    this.places = places;
+    this.incomplete = incomplete;
+  }
+
+  at(column: number): TupleValue {
+    const length = this.places[2 * column + 1];
+    if (length === undefined || length === absentLength.sqlNull) return null;
+    if (length === absentLength.unchanged) return unchanged;
+    const start = this.places[2 * column]!;
+    return this.message.subarray(start, start + length);
+  }
+
+  /** Where the value's bytes begin in the message; throws when there are none. */
+  startOf(column: number | undefined): number {
+    if (column === undefined || !this.has(column))
+      throw new TypeError('a required column of a version or conflict row is missing');
+    return this.places[2 * column]!;
+  }
+
+  endOf(column: number | undefined): number {
+    return this.startOf(column) + this.places[2 * column! + 1]!;
+  }
+
+  has(column: number): boolean {
+    return (this.places[2 * column + 1] ?? -1) >= 0;
+  }
+
+  /** Of a tuple that is complete. */
+  values(): (Buffer | null)[] {
+    const values: (Buffer | null)[] = [];
+    for (let column = 0; column < this.places.length / 2; column += 1)
+      values.push(this.at(column) as Buffer | null);
+    return values;
+  }
+
+  /** Bytes of its values. */
+  get bytes(): number {
+    let sum = 0;
+    for (let at = 1; at < this.places.length; at += 2) sum += Math.max(0, this.places[at]!);
+    return sum;
+  }
+}
 
 export type PgoutputMessage =
   | { readonly kind: 'begin'; readonly commitLsn: bigint; readonly commitTimeMs: number }
@@ -71,24 +125,27 @@ function parseUpdate(message: Buffer): PgoutputMessage {
 
 function readTuple(message: Buffer, start: number): { tuple: Tuple; end: number } {
   const count = message.readUInt16BE(start);
-  const tuple: TupleValue[] = new Array<TupleValue>(count);
+  const places: number[] = [];
+  let incomplete = false;
   let at = start + 2;
   for (let column = 0; column < count; column += 1) {
     const kind = message[at];
     at += 1;
     if (kind === 0x62) {
       const length = message.readUInt32BE(at);
-      tuple[column] = message.subarray(at + 4, at + 4 + length);
+      places.push(at + 4, length);
       at += 4 + length;
-    } else if (kind === 0x6e) tuple[column] = null;
-    else if (kind === 0x75) tuple[column] = unchanged;
-    else
+    } else if (kind === 0x6e) places.push(0, absentLength.sqlNull);
+    else if (kind === 0x75) {
+      places.push(0, absentLength.unchanged);
+      incomplete = true;
+    } else
       throw new PgquorumError(
         'invariant_broken',
         `a column came in text format or as kind ${kind}: its type has no binary output`,
       );
   }
-  return { tuple, end: at };
+  return { tuple: new Tuple(message, places, incomplete), end: at };
 }
 
 function parseRelation(message: Buffer): Relation {

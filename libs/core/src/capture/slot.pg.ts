@@ -3,11 +3,13 @@
  * - its standby timer acknowledges what was received, not what is held (`timeoutSeconds: 0`), so every status is sent from here;
  * - its `acknowledge(lsn)` confirms lsn + 1, one byte into the next record, and a commit that begins there would be skipped: pass lsn - 1;
  * - messages are slices of a buffer that the driver uses again: they are copied before they wait;
- * - its flow control calls keepalives before the messages that wait: here they wait in one queue.
+ * - its flow control calls keepalives before the messages that wait: here they wait in one queue;
+ * - it makes texts of LSNs and a promise for every message, which takes longer than to read it: data goes past it.
  *
  * Invariants: one reader per slot (an advisory lock that lives and dies with the replication connection); never confirms more than it was
  * told; holds at most about `aheadBytesMax` (the socket is paused beyond it) and still answers the server meanwhile.
  */
+import type { EventEmitter } from 'node:events';
 import type pg from 'pg';
 import { LogicalReplicationService } from 'pg-logical-replication';
 import type { NodeAddress } from '../config/settings.ts';
@@ -31,6 +33,18 @@ export interface SlotOptions {
   readonly statusIntervalMs?: number;
 }
 
+/** What of the driver's connection is used here. */
+interface Connection extends EventEmitter {
+  readonly stream: { pause(): void; resume(): void; destroy(): void };
+}
+
+interface CopyData {
+  readonly chunk: Buffer;
+}
+
+/** https://www.postgresql.org/docs/current/protocol-replication.html#PROTOCOL-REPLICATION-XLOGDATA */
+const xLogData = { kind: 0x77, headerBytes: 25 } as const;
+
 interface ServerFacts {
   readonly version: number;
 }
@@ -40,16 +54,17 @@ class Arena {
   private block = Buffer.allocUnsafeSlow(256 * 1024);
   private used = 0;
 
-  copy(bytes: Buffer): Buffer {
-    if (bytes.length > 64 * 1024) return Buffer.from(bytes);
+  /** What comes after `skipped` bytes. */
+  copy(bytes: Buffer, skipped: number): Buffer {
+    if (bytes.length > 64 * 1024) return Buffer.from(bytes.subarray(skipped));
     if (this.used + bytes.length > this.block.length) {
       this.block = Buffer.allocUnsafeSlow(256 * 1024);
       this.used = 0;
     }
     const start = this.used;
-    bytes.copy(this.block, start);
+    this.block.set(bytes, start);
     this.used += bytes.length;
-    return this.block.subarray(start, this.used);
+    return this.block.subarray(start + skipped, this.used);
   }
 }
 
@@ -57,7 +72,6 @@ class Arena {
 class BinaryPgoutput {
   readonly name = 'pgoutput';
   readonly options: { readonly prepare: (client: pg.Client) => Promise<ServerFacts> };
-  private readonly arena = new Arena();
 
   constructor(options: BinaryPgoutput['options']) {
     this.options = options;
@@ -71,8 +85,9 @@ class BinaryPgoutput {
     return client.query(`START_REPLICATION SLOT ${quoteName(slot)} LOGICAL ${from} (${options.join(', ')})`);
   }
 
+  /** Not called: see `listen`. */
   parse(message: Buffer): Buffer {
-    return this.arena.copy(message);
+    return message;
   }
 }
 
@@ -91,6 +106,7 @@ export class SlotStream {
   private statusTimer: NodeJS.Timeout | null = null;
   private readonly aheadBytesMax: number;
   private heardMs = Date.now();
+  private readonly arena = new Arena();
 
   constructor(options: SlotOptions) {
     this.options = options;
@@ -111,9 +127,6 @@ export class SlotStream {
   async open(): Promise<void> {
     const { slot, from } = this.options;
     const plugin = new BinaryPgoutput({ prepare: (client) => this.prepare(client) });
-    this.service.on('data', (_lsn, message: Buffer) =>
-      this.enqueue({ kind: 'data', message }, message.length),
-    );
     this.service.on('heartbeat', (lsn, _time, shouldRespond) => {
       this.enqueue({ kind: 'keepalive', lsn: lsnFromText(lsn) }, 0);
       if (shouldRespond) this.sendStatus();
@@ -138,9 +151,9 @@ export class SlotStream {
   /** Runs on the replication connection before it starts to stream. */
   private async prepare(client: pg.Client): Promise<ServerFacts> {
     const { slot } = this.options;
-    this.socket = (
-      client as unknown as { connection: { stream: { pause(): void; resume(): void; destroy(): void } } }
-    ).connection.stream;
+    const { connection } = client as unknown as { connection: Connection };
+    this.socket = connection.stream;
+    this.listen(connection);
     const locked = await client.query<{ locked: boolean }>(
       `select pg_try_advisory_lock(hashtextextended(${quoteText(slot)}, 7308895)) as locked`,
     );
@@ -148,6 +161,20 @@ export class SlotStream {
     await this.checkSlot(client);
     const version = await client.query<{ server_version_num: string }>('show server_version_num');
     return { version: Number(version.rows[0]!.server_version_num) };
+  }
+
+  /** Takes data for itself; the library goes on to hear of everything else. */
+  private listen(connection: Connection): void {
+    const others = connection.listeners('copyData') as ((message: CopyData) => void)[];
+    connection.removeAllListeners('copyData');
+    connection.on('copyData', (message: CopyData) => {
+      if (message.chunk[0] !== xLogData.kind) {
+        for (const listener of others) listener(message);
+        return;
+      }
+      const data = this.arena.copy(message.chunk, xLogData.headerBytes);
+      this.enqueue({ kind: 'data', message: data }, data.length);
+    });
   }
 
   /** The slot must hold everything after `from`, and the publication must be the one it was made with: a name alone proves nothing. */

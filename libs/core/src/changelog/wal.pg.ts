@@ -13,7 +13,7 @@ import { SlotStream } from '../capture/slot.pg.ts';
 import type { NodeAddress } from '../config/settings.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import type { NodeNumber } from '../versioning/version.ts';
-import { keyText, type Change, type LogBatch, type Position } from './change.ts';
+import { keyText, type Change, type LogBatch, type Position, type WriteChange } from './change.ts';
 import type { ChangeLogReader, HeldPositions, Positions } from './port.ts';
 import { PgquorumError } from '../errors/error.ts';
 
@@ -38,6 +38,9 @@ interface OpenTransaction {
   readonly commitLsn: bigint;
   readonly commitTimeMs: number;
 }
+
+/** What there is to hand out after a message; several batches where rows have to be read again. */
+type Handled = LogBatch | AsyncGenerator<LogBatch> | null;
 
 export class WalChangeLog implements ChangeLogReader {
   readonly origin: NodeNumber;
@@ -158,13 +161,16 @@ class Reading {
         if (this.transaction === null && message.lsn > this.reached) this.passed = message.lsn;
         continue;
       }
-      const batch = await this.handle(parsePgoutput(message.message));
-      if (batch !== null) yield batch;
+      const handled = this.handle(parsePgoutput(message.message));
+      const batch = handled instanceof Promise ? await handled : handled;
+      if (batch === null) continue;
+      if (Symbol.asyncIterator in batch) yield* batch;
+      else yield batch;
     }
   }
 
   /** Null when there is nothing to hand out yet. Never waits unless it has to ask the origin. */
-  private handle(message: PgoutputMessage): Promise<LogBatch | null> | LogBatch | null {
+  private handle(message: PgoutputMessage): Handled | Promise<null> {
     switch (message.kind) {
       case 'row': {
         const { join } = this.current();
@@ -205,7 +211,7 @@ class Reading {
     return this.transaction;
   }
 
-  private commit(endLsn: bigint): Promise<LogBatch | null> | LogBatch | null {
+  private commit(endLsn: bigint): Handled {
     const joined = this.current().join.take();
     if (
       joined.changes.length === 0 &&
@@ -220,37 +226,45 @@ class Reading {
     return this.finish(joined, endLsn);
   }
 
-  private finish(joined: Joined, position: Position | null): Promise<LogBatch> | LogBatch {
+  private finish(joined: Joined, position: Position | null): Handled {
     if (joined.reread.length === 0 && joined.rereadConflicts.length === 0)
       return this.batch(joined, joined.changes, position);
-    return this.reread(joined).then((changes) => this.batch(joined, changes, position));
+    return this.reread(joined, position);
   }
 
-  private async reread(joined: Joined): Promise<Change[]> {
+  /** In parts, so that a transaction that was too large to hold is never held after all. The last one has the position. */
+  private async *reread(joined: Joined, position: Position | null): AsyncGenerator<LogBatch> {
     const { sql, signal, onRowless } = this.options;
-    const changes: Change[] = [...joined.changes];
+    const { heartbeat } = joined;
+    let part: { bytes: number; changes: Change[] } = joined;
     for (const [collection, wanted] of Map.groupBy(joined.reread, (one) => one.collection)) {
       const source = this.catalog.find(collection);
       if (source === undefined) continue; // dropped meanwhile, with all it held
       for (let at = 0; at < wanted.length; at += chunkKeys) {
         const result = await rereadWrites(sql, source, wanted.slice(at, at + chunkKeys), signal);
-        changes.push(...result.changes);
         if (result.rowless.length > 0) onRowless?.(collection, result.rowless.map(keyText));
+        if (part.changes.length > 0)
+          yield this.batch({ heartbeat: false, bytes: part.bytes }, part.changes, null);
+        part = { bytes: rowBytes(result.changes), changes: result.changes };
       }
     }
     if (joined.rereadConflicts.length > 0)
-      changes.push(...(await rereadConflicts(sql, joined.rereadConflicts, signal)));
-    return changes;
+      part.changes.push(...(await rereadConflicts(sql, joined.rereadConflicts, signal)));
+    yield this.batch({ heartbeat, bytes: part.bytes }, part.changes, position);
   }
 
-  private batch(joined: Joined, changes: readonly Change[], position: Position | null): LogBatch {
+  private batch(
+    { heartbeat, bytes }: Pick<Joined, 'heartbeat' | 'bytes'>,
+    changes: readonly Change[],
+    position: Position | null,
+  ): LogBatch {
     const { commitLsn, commitTimeMs } = this.current();
     if (position !== null) {
       this.transaction = null;
       this.passed = null;
       this.reached = position;
     }
-    const all = joined.heartbeat ? [...changes, { kind: 'heartbeat' } as const] : changes;
+    const all = heartbeat ? [...changes, { kind: 'heartbeat' } as const] : changes;
     return {
       origin: this.options.origin,
       stream: 0,
@@ -258,7 +272,7 @@ class Reading {
       position,
       commitTimeMs,
       commitLsn,
-      bytes: joined.bytes,
+      bytes,
     };
   }
 
@@ -277,3 +291,9 @@ class Reading {
     };
   }
 }
+
+const rowBytes = (changes: readonly WriteChange[]): number =>
+  changes.reduce(
+    (sum, { row }) => (row?.values ?? []).reduce((bytes, value) => bytes + (value?.length ?? 0), sum),
+    0,
+  );
