@@ -10,7 +10,10 @@ import { lsnText } from '../capture/lsn.ts';
 import { PgquorumError, unreachable } from '../errors/error.ts';
 import { dotText } from '../versioning/version.ts';
 import { keyText, type Change } from './change.ts';
+import { BackwardBytes } from './backward-bytes.ts';
 import { ChangeMessages, type ChangeMessage, type Commit, type DecodedChange } from './message.ts';
+import { ProtoWriters, type WriteMessage } from './proto-writer.ts';
+import type { RecordContent } from './record-batch.ts';
 
 export const PROTOBUF = 'application/protobuf';
 
@@ -33,21 +36,32 @@ export const header = {
 
 export class ChangeCodec {
   readonly #type: Type;
+  readonly #write: WriteMessage;
   readonly #messages: ChangeMessages;
   /** Of the commit that was encoded last: its texts are the same for all its changes. */
   #texts: { commit: Commit; time: string; lsn: string } | undefined;
 
   constructor(schema: Root) {
     this.#type = schema.lookupType('pgquorum.v1.Change');
+    this.#write = new ProtoWriters().of(this.#type);
     this.#messages = new ChangeMessages(schema);
   }
 
   encode(change: Change, commit: Commit, originName: string): EncodedChange {
+    const record = this.record(change, commit, originName);
+    const bytes = new BackwardBytes(1024);
+    record.writeValue(bytes);
+    return { key: Buffer.from(record.key, 'utf8'), value: bytes.view(), headers: record.headers };
+  }
+
+  /** The same, to be written where it is sent from. */
+  record(change: Change, commit: Commit, originName: string): RecordContent {
     const id = eventId(change, commit);
-    const value = this.#type
-      .encode(this.#messages.message(change, commit, { id, originName }))
-      .finish() as Buffer;
-    return { key: messageKey(change), value, headers: this.#headers(change, commit, id) };
+    return {
+      key: messageKey(change),
+      headers: this.#headers(change, commit, id),
+      writeValue: (into) => this.#write(this.#messages.message(change, commit, { id, originName }), into),
+    };
   }
 
   decode(value: Buffer, contentType: string | undefined): DecodedChange {
@@ -107,8 +121,8 @@ export function eventId(change: Change, commit: Commit): string {
 }
 
 /** Heartbeats have the empty collection's empty key: a topic may demand that there is one. */
-export const messageKey = (change: Change): Buffer =>
-  Buffer.from(change.kind === 'heartbeat' ? '\0' : `${change.collection}\0${keyText(change.key)}`, 'utf8');
+export const messageKey = (change: Change): string =>
+  change.kind === 'heartbeat' ? '\0' : `${change.collection}\0${keyText(change.key)}`;
 
 function operationText(change: Change): string {
   if (change.kind !== 'write') return change.kind;

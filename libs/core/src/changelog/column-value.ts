@@ -5,6 +5,7 @@
  * everything else (other types, odd NaNs, text that is not UTF-8, dates beyond the year 9999) travels as `binary`.
  */
 import { isUtf8 } from 'node:buffer';
+import { SwappedElements } from './backward-bytes.ts';
 
 /** A 64-bit integer as protobufjs takes and gives it. */
 export interface Int64 {
@@ -12,6 +13,9 @@ export interface Int64 {
   readonly high: number;
   readonly unsigned: boolean;
 }
+
+/** Little-endian when they were read; still in Postgres's order, and swapped by the writer, when they are to be written. */
+type Elements = Uint8Array | SwappedElements;
 
 /** The message `ColumnValue`: exactly one of these is present. */
 export interface ValueForm {
@@ -21,8 +25,8 @@ export interface ValueForm {
   integer?: Int64 | number;
   number?: number;
   boolean?: boolean;
-  vector?: { dimension?: number; values?: Uint8Array };
-  halfvec?: { dimension?: number; values?: Uint8Array };
+  vector?: { dimension?: number; values?: Elements };
+  halfvec?: { dimension?: number; values?: Elements };
   sparsevec?: { dimension?: number; indices?: number[]; values?: Uint8Array };
   bits?: { length?: number; data?: Uint8Array };
 }
@@ -236,12 +240,10 @@ function denseVector<K extends 'vector' | 'halfvec'>(kind: K, elementBytes: 2 | 
       if (value.length < 4 || value.readUInt16BE(2) !== 0) return null;
       const dimension = value.readUInt16BE(0);
       if (value.length !== 4 + dimension * elementBytes) return null;
-      const values = Buffer.allocUnsafe(dimension * elementBytes);
-      value.copy(values, 0, 4);
-      return { dimension, values: swap(values) };
+      return { dimension, values: new SwappedElements(value.subarray(4), elementBytes) };
     },
     from(found) {
-      const values = found.values ?? noBytes;
+      const values = littleEndian(found.values ?? noBytes);
       const value = Buffer.allocUnsafe(4 + values.length);
       value.writeUInt16BE(found.dimension ?? 0, 0);
       value.writeUInt16BE(0, 2);
@@ -250,6 +252,12 @@ function denseVector<K extends 'vector' | 'halfvec'>(kind: K, elementBytes: 2 | 
       return value;
     },
   };
+}
+
+function littleEndian(values: Elements): Uint8Array {
+  if (!(values instanceof SwappedElements)) return values;
+  const copy = Buffer.from(values.bytes);
+  return values.elementBytes === 4 ? copy.swap32() : copy.swap16();
 }
 
 const SPARSE_HEADER_BYTES = 12;

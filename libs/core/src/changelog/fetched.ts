@@ -3,15 +3,10 @@ import { PgquorumError } from '../errors/error.ts';
 import type { Change, LogBatch } from './change.ts';
 import { header, type ChangeCodec } from './codec.ts';
 import type { DecodedChange } from './message.ts';
+import type { ReadRecord } from './record-batch.ts';
 
-/** A message as kafkajs decodes it from a fetch. */
-export interface FetchedMessage {
-  readonly offset: string;
-  readonly value: Buffer | null;
-  readonly headers: Readonly<Record<string, Buffer | string | readonly (Buffer | string)[] | undefined>>;
-  /** Written by Kafka itself, for its transactions. */
-  readonly isControlRecord?: boolean;
-}
+/** The header that is read of every message. */
+export const contentTypeHeader = Buffer.from(header.contentType, 'utf8');
 
 /** A batch is not larger than this, whatever the transaction was: what follows is another part of it. */
 const batchChangesMax = 1000;
@@ -19,7 +14,7 @@ const batchBytesMax = 4 * 1024 * 1024;
 
 /** Changes of one transaction that follow one another become one batch. Every message has a position, so every part has one. */
 export function* logBatches(
-  messages: readonly FetchedMessage[],
+  messages: readonly ReadRecord[],
   { stream, codec }: { stream: number; codec: ChangeCodec },
 ): Generator<LogBatch, void, void> {
   let first: DecodedChange | null = null;
@@ -49,19 +44,19 @@ export function* logBatches(
     first ??= decoded;
     changes.push(decoded.change);
     bytes += message.value!.length;
-    position = BigInt(message.offset);
+    position = message.offset;
   }
   if (first !== null) yield batch(first);
 }
 
 function decode(
-  { offset, value, headers }: FetchedMessage,
+  { offset, value, header: contentType }: ReadRecord,
   stream: number,
   codec: ChangeCodec,
 ): DecodedChange {
   try {
     if (value === null) throw new PgquorumError('invariant_broken', 'a change log message has no value');
-    return codec.decode(value, headerText(headers[header.contentType]));
+    return codec.decode(value, contentType);
   } catch (error) {
     if (!(error instanceof PgquorumError)) throw error;
     throw new PgquorumError(error.code, `partition ${stream}, offset ${offset}: ${error.detail}`, {
@@ -69,6 +64,3 @@ function decode(
     });
   }
 }
-
-const headerText = (value: FetchedMessage['headers'][string]): string | undefined =>
-  value === undefined || Array.isArray(value) ? undefined : value.toString();

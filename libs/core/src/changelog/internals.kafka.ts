@@ -1,8 +1,9 @@
 /**
- * All that relies on the inside of kafkajs rather than on what it promises: a timer to mend, and a request that it lacks. kafkajs is pinned in
- * package-lock.json; test/integration/kafka-log.test.ts fails when a newer one no longer fits.
+ * All that relies on the inside of kafkajs rather than on what it promises: a timer to mend, a request that it lacks, and requests that are encoded
+ * and decoded elsewhere. kafkajs is pinned in package-lock.json; test/integration/kafka-log.test.ts fails when a newer one no longer fits.
  */
 import { createRequire } from 'node:module';
+import type { Socket } from 'node:net';
 import type { Broker } from 'kafkajs';
 
 const require = createRequire(import.meta.url);
@@ -27,6 +28,114 @@ export function mendRequestQueue(): void {
     if (this.pending.length > 0) schedule.call(this);
   };
   prototype[mended] = true;
+}
+
+/** A request whose bytes are made elsewhere, and sent from where they are. */
+export interface RawRequest {
+  readonly apiKey: number;
+  readonly apiVersion: number;
+  readonly apiName: string;
+  /** What follows the header. */
+  readonly body: readonly Buffer[];
+}
+
+/** The part of a broker's connections that such requests use: kafkajs keeps the sockets, the authentication, the correlation and the time limit. */
+interface Pool {
+  connectionPool: {
+    getConnectionByRequest(protocol: { request: { apiKey: number } }): Promise<{
+      readonly clientId: string;
+      readonly socket: Socket;
+      isConnected(): boolean;
+      isAuthenticated(): boolean;
+      authenticate(): Promise<void>;
+      nextCorrelationId(): number;
+      readonly requestQueue: {
+        push(pushed: {
+          entry: object;
+          expectResponse: true;
+          requestTimeout: null;
+          sendRequest: () => void;
+        }): void;
+      };
+    }>;
+  };
+}
+
+/** Sends a request and resolves with what follows the header of its answer. The body must not change until then, or until the connection is destroyed. */
+export async function exchange(broker: Broker, { body, ...request }: RawRequest): Promise<Buffer> {
+  const connection = await (broker as unknown as Pool).connectionPool.getConnectionByRequest({ request });
+  if (!connection.isAuthenticated()) await connection.authenticate();
+  // kafkajs notices the end of a connection only for requests that were queued before it.
+  if (!connection.isConnected()) throw new Error('the connection to the broker has ended');
+  const correlationId = connection.nextCorrelationId();
+  const header = requestHeader(request, {
+    correlationId,
+    clientId: connection.clientId,
+    bytes: body.reduce((sum, { length }) => sum + length, 0),
+  });
+  return new Promise((resolve, reject) => {
+    connection.requestQueue.push({
+      entry: {
+        apiKey: request.apiKey,
+        apiName: request.apiName,
+        apiVersion: request.apiVersion,
+        correlationId,
+        resolve: ({ payload }: { payload: Buffer }) => resolve(payload),
+        reject,
+      },
+      expectResponse: true,
+      requestTimeout: null,
+      sendRequest: () => {
+        const { socket } = connection;
+        socket.cork();
+        socket.write(header);
+        for (const part of body) socket.write(part);
+        socket.uncork();
+      },
+    });
+  });
+}
+
+/** Version 1 of the header, with the size of the whole request before it. */
+function requestHeader(
+  { apiKey, apiVersion }: Pick<RawRequest, 'apiKey' | 'apiVersion'>,
+  { correlationId, clientId, bytes }: { correlationId: number; clientId: string; bytes: number },
+): Buffer {
+  const name = Buffer.from(clientId, 'utf8');
+  const header = Buffer.alloc(14 + name.length);
+  header.writeInt32BE(header.length - 4 + bytes, 0);
+  header.writeInt16BE(apiKey, 4);
+  header.writeInt16BE(apiVersion, 6);
+  header.writeInt32BE(correlationId, 8);
+  header.writeInt16BE(name.length, 12);
+  name.copy(header, 14);
+  return header;
+}
+
+/** The error that a code of Kafka's protocol stands for, as kafkajs names it. */
+export function protocolError(code: number): Error & { readonly type?: string } {
+  const errors = require('kafkajs/src/protocol/error.js') as {
+    createErrorFromCode(code: number): Error & { readonly type?: string };
+  };
+  return errors.createErrorFromCode(code);
+}
+
+export interface ProducerIdentity {
+  readonly producerId: bigint;
+  readonly epoch: number;
+}
+
+/** A name under which Kafka recognises batches that it already has. Any broker gives them out. */
+export async function newProducerIdentity(broker: Broker): Promise<ProducerIdentity> {
+  const given = await (
+    broker as unknown as {
+      initProducerId(options: { transactionTimeout: number }): Promise<{
+        producerId: string;
+        producerEpoch: number;
+      }>;
+    }
+  ).initProducerId({ transactionTimeout: 60_000 });
+  return { producerId: BigInt(given.producerId), epoch: given.producerEpoch };
 }
 
 interface Encoder {

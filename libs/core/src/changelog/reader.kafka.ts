@@ -7,7 +7,9 @@
  * half a minute.
  */
 import { once } from 'node:events';
-import type { Cluster } from 'kafkajs';
+import { promisify } from 'node:util';
+import { gunzip } from 'node:zlib';
+import type { Broker, Cluster } from 'kafkajs';
 import { PgquorumError } from '../errors/error.ts';
 import type { NodeNumber } from '../versioning/version.ts';
 import type { LogBatch, Position } from './change.ts';
@@ -19,9 +21,12 @@ import {
   type KafkaObserver,
 } from './client.kafka.ts';
 import type { ChangeCodec } from './codec.ts';
+import { fetchApi, fetchRequest, readFetchAnswer, type FetchedPartition } from './fetch.ts';
 import { FetchQueue } from './fetch-queue.ts';
-import { logBatches, type FetchedMessage } from './fetched.ts';
+import { contentTypeHeader, logBatches } from './fetched.ts';
+import { exchange, protocolError } from './internals.kafka.ts';
 import type { ChangeLogReader, HeldPositions, Positions } from './port.ts';
+import { readBatches, readRecords, type ReadRecord } from './record-batch.ts';
 import { inspectTopic, TopicStatus } from './topic.kafka.ts';
 
 export interface KafkaLogReaderOptions {
@@ -44,21 +49,12 @@ const bytesAheadMaxDefault = 8 * 1024 * 1024;
 const fetchWaitMs = 500;
 const partitionBytesMax = 1024 * 1024;
 const checkEveryMs = 30_000;
-const readUncommitted = 0;
+
+const decompress = promisify(gunzip);
 
 interface Chunk {
   readonly partition: number;
-  readonly messages: readonly FetchedMessage[];
-}
-
-/** kafkajs's answer to a fetch. */
-interface FetchAnswer {
-  readonly responses: readonly {
-    readonly partitions: readonly {
-      readonly partition: number;
-      readonly messages: readonly FetchedMessage[];
-    }[];
-  }[];
+  readonly messages: readonly ReadRecord[];
 }
 
 export class KafkaLogReader implements ChangeLogReader {
@@ -206,27 +202,13 @@ export class KafkaLogReader implements ChangeLogReader {
     const loops = leaders.map(async ([nodeId, partitions]) => {
       try {
         const broker = await cluster.findBroker({ nodeId });
-        while (!either.aborted && performance.now() < until) {
+        for (let round = 0; !either.aborted && performance.now() < until; round += 1) {
           await queue.room();
-          const topics = [
-            {
-              topic: this.#options.topic,
-              partitions: partitions.map((partition) => ({
-                partition,
-                fetchOffset: String(next.get(partition)),
-                maxBytes: Math.min(partitionBytesMax, bytes),
-              })),
-            },
-          ];
           if (either.aborted) return;
-          const answer = (await broker.fetch({
-            topics,
-            maxWaitTime: fetchWaitMs,
-            minBytes: 1,
-            maxBytes: bytes,
-            isolationLevel: readUncommitted,
-          })) as FetchAnswer;
-          accept(answer, next, queue);
+          // Each in turn is the first: what does not fit is taken from the last ones.
+          const turn = round % partitions.length;
+          const order = [...partitions.slice(turn), ...partitions.slice(0, turn)];
+          for (const found of await this.#fetch(broker, order, next, bytes)) await accept(found, next, queue);
         }
       } catch (error) {
         failed.abort();
@@ -236,6 +218,25 @@ export class KafkaLogReader implements ChangeLogReader {
     const results = await Promise.allSettled(loops);
     const failure = results.find((result) => result.status === 'rejected');
     if (failure !== undefined && !signal.aborted) throw failure.reason;
+  }
+
+  async #fetch(
+    broker: Broker,
+    partitions: readonly number[],
+    next: ReadonlyMap<number, bigint>,
+    bytesMax: number,
+  ): Promise<FetchedPartition[]> {
+    const request = fetchRequest({
+      topic: this.#options.topic,
+      partitions: partitions.map((partition) => ({ partition, offset: next.get(partition)! })),
+      waitMs: fetchWaitMs,
+      bytesMax,
+      partitionBytesMax: Math.min(partitionBytesMax, bytesMax),
+    });
+    const found = readFetchAnswer(await exchange(broker, { ...fetchApi, body: [request] }));
+    const refused = found.find(({ errorCode }) => errorCode !== 0);
+    if (refused !== undefined) throw protocolError(refused.errorCode);
+    return found;
   }
 
   /** Offsets are kept by the consumer, in the transaction that applied what they stand for. */
@@ -251,19 +252,23 @@ export class KafkaLogReader implements ChangeLogReader {
   }
 }
 
-function accept(answer: FetchAnswer, next: Map<number, bigint>, queue: FetchQueue<Chunk>): void {
-  for (const { partitions } of answer.responses) {
-    for (const { partition, messages } of partitions) {
-      const from = next.get(partition)!;
-      // Kafka sends whole batches of messages: the first may begin before what was asked for.
-      const fresh = messages.filter(({ offset }) => BigInt(offset) >= from);
-      const last = fresh.at(-1);
-      if (last === undefined) continue;
-      next.set(partition, BigInt(last.offset) + 1n);
+async function accept(
+  { partition, batches }: FetchedPartition,
+  next: Map<number, bigint>,
+  queue: FetchQueue<Chunk>,
+): Promise<void> {
+  for (const batch of readBatches(batches)) {
+    const from = next.get(partition)!;
+    const records = batch.codec === 'gzip' ? await decompress(batch.records) : batch.records;
+    // Kafka sends whole batches of messages: the first may begin before what was asked for.
+    const fresh = batch.isControl
+      ? []
+      : readRecords({ ...batch, records }, contentTypeHeader).filter(({ offset }) => offset >= from);
+    if (batch.lastOffset >= from) next.set(partition, batch.lastOffset + 1n);
+    if (fresh.length > 0)
       queue.put(
-        { partition, messages: fresh.filter(({ isControlRecord }) => !isControlRecord) },
+        { partition, messages: fresh },
         fresh.reduce((sum, { value }) => sum + (value?.length ?? 0), 0),
       );
-    }
   }
 }

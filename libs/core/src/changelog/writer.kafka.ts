@@ -1,26 +1,15 @@
 /**
- * Appends an origin's changes to its topic.
- *
- * Order: a partition belongs to one lane, and a lane has one request on the wire: the next one leaves when the one before is durable. So
- * a retry never overtakes. (kafkajs's idempotent producer gives a waiting request the sequence number of a failed one, which Kafka then
- * drops as a repetition: with several requests on the wire that is a loss.) Throughput comes from several lanes, each with its own
- * producer, and from filling a request with all that has queued up meanwhile.
+ * Appends an origin's changes to its topic: gives each change to the lane of its partition (lane.kafka.ts), and tells when all are durable.
  */
-import { CompressionTypes, type Message, type Producer } from 'kafkajs';
 import { PgquorumError } from '../errors/error.ts';
 import type { NodeNumber } from '../versioning/version.ts';
-import type { Change, LogBatch } from './change.ts';
-import {
-  Backoff,
-  KafkaConnection,
-  rootCause,
-  type KafkaAddress,
-  type KafkaObserver,
-} from './client.kafka.ts';
+import type { LogBatch } from './change.ts';
+import type { KafkaAddress, KafkaObserver } from './client.kafka.ts';
 import type { ChangeCodec } from './codec.ts';
+import { Lane } from './lane.kafka.ts';
 import type { ChangeLogWriter, HeldPositions } from './port.ts';
-import { rowBytes, streamsOf } from './streams.ts';
-import { ensureTopic, TopicStatus, translate, type TopicSettings } from './topic.kafka.ts';
+import { streamsOf } from './streams.ts';
+import { ensureTopic, TopicStatus, type TopicSettings } from './topic.kafka.ts';
 
 export interface KafkaLogWriterOptions {
   readonly kafka: KafkaAddress;
@@ -37,18 +26,6 @@ export interface KafkaLogWriterOptions {
 }
 
 const lanesDefault = 4;
-/** What one request holds at most. kafkajs copies a request several times over: larger ones cost more per message, smaller ones more round trips. */
-const requestBytesMax = 256 * 1024;
-const requestMessagesMax = 500;
-/** The idempotent producer wants at least one. */
-const producerRetry = { retries: 1, initialRetryTime: 50 };
-
-interface Item {
-  readonly change: Change;
-  readonly batch: LogBatch;
-  readonly partition: number;
-  readonly append: Append;
-}
 
 /** One call of `append` that waits for its messages. */
 class Append {
@@ -62,6 +39,12 @@ class Append {
       this.resolve = resolve;
       this.reject = reject;
     });
+  }
+
+  /** One of its messages is durable. */
+  held(): void {
+    this.left -= 1;
+    if (this.left === 0) this.resolve();
   }
 }
 
@@ -102,7 +85,12 @@ export class KafkaLogWriter implements ChangeLogWriter {
       for (const change of batch.changes) {
         for (const partition of streamsOf(change, this.#partitions)) {
           append.left += 1;
-          this.#lanes[partition % this.#lanes.length]!.add({ change, batch, partition, append });
+          this.#lanes[partition % this.#lanes.length]!.add({
+            change,
+            commit: batch,
+            partition,
+            waiting: append,
+          });
         }
       }
     }
@@ -131,176 +119,3 @@ export class KafkaLogWriter implements ChangeLogWriter {
     for (const lane of this.#lanes) lane.close();
   }
 }
-
-interface LaneOptions extends KafkaLogWriterOptions {
-  readonly partitions: number;
-  readonly signal: AbortSignal;
-  fail(error: PgquorumError): void;
-}
-
-/** Sends the messages of some partitions, one request after the other. */
-class Lane {
-  readonly #options: LaneOptions;
-  readonly #backoff: Backoff;
-  #open: { readonly connection: KafkaConnection; readonly producer: Producer } | null = null;
-  #queue: Item[] = [];
-  /** How many of the queue have been taken. */
-  #head = 0;
-  #sending = false;
-
-  constructor(options: LaneOptions) {
-    this.#options = options;
-    this.#backoff = new Backoff({ topic: options.topic, doing: 'appending' }, options.observer ?? {});
-  }
-
-  add(item: Item): void {
-    this.#queue.push(item);
-    if (this.#sending) return;
-    this.#sending = true;
-    // After the caller has added the rest of his changes.
-    queueMicrotask(
-      () =>
-        void this.#drain().catch((error: unknown) =>
-          this.#options.fail(translate(error, this.#options.topic)),
-        ),
-    );
-  }
-
-  close(): void {
-    this.#queue = [];
-    this.#head = 0;
-    this.#dropProducer();
-  }
-
-  /** The next one has a new identity, and sequence numbers from the start. */
-  #dropProducer(): void {
-    this.#open?.connection.destroy();
-    this.#open = null;
-  }
-
-  async #drain(): Promise<void> {
-    const { signal } = this.#options;
-    while (this.#head < this.#queue.length && !signal.aborted) {
-      const items = this.#take();
-      await this.#deliver(items.map((item) => this.#message(item)));
-      if (signal.aborted) return;
-      for (const { append } of items) {
-        append.left -= 1;
-        if (append.left === 0) append.resolve();
-      }
-    }
-    this.#sending = false;
-  }
-
-  #take(): Item[] {
-    let end = this.#head;
-    let bytes = 0;
-    while (end < this.#queue.length && end - this.#head < requestMessagesMax) {
-      bytes += rowBytes(this.#queue[end]!.change);
-      if (bytes > requestBytesMax && end > this.#head) break;
-      end += 1;
-    }
-    const taken = this.#queue.slice(this.#head, end);
-    this.#head = end;
-    // Lets go of what was taken, not for every request but before it is more than what is left.
-    if (this.#head * 2 >= this.#queue.length) {
-      this.#queue = this.#queue.slice(this.#head);
-      this.#head = 0;
-    }
-    return taken;
-  }
-
-  #message({ change, batch, partition }: Item): Message {
-    const { key, value, headers } = this.#options.codec.encode(change, batch, this.#options.originName);
-    return { key, value, headers, partition };
-  }
-
-  /** Until they are durable, however long that takes; throws what another attempt cannot mend. */
-  async #deliver(messages: Message[]): Promise<void> {
-    while (!this.#options.signal.aborted) {
-      try {
-        await this.#send(messages);
-        this.#backoff.succeeded();
-        return;
-      } catch (error) {
-        const cause = rootCause(error);
-        if (this.#options.signal.aborted) return;
-        if (isTooLarge(cause)) return this.#deliverHalves(messages, cause);
-        if (error instanceof PgquorumError) throw error;
-        await this.#prepareRetry(cause);
-      }
-    }
-  }
-
-  async #send(messages: Message[]): Promise<void> {
-    const { topic, compression } = this.#options;
-    const { producer } = (this.#open ??= this.#openProducer());
-    await producer.connect();
-    const acknowledged = await producer.send({
-      topic,
-      messages,
-      acks: -1,
-      compression: compression === 'gzip' ? CompressionTypes.GZIP : CompressionTypes.None,
-    });
-    // kafkajs leaves out, without an error, what belongs to a partition that the topic does not have.
-    const partitions = new Set(acknowledged.map(({ partition }) => partition));
-    const missing = messages.find(({ partition }) => !partitions.has(partition!));
-    if (missing !== undefined)
-      throw new PgquorumError(
-        'not_ready',
-        `the topic ${topic} has no partition ${missing.partition}: it was made anew`,
-      );
-  }
-
-  #openProducer(): { connection: KafkaConnection; producer: Producer } {
-    const connection = new KafkaConnection(this.#options.kafka);
-    return {
-      connection,
-      producer: connection.producer({ idempotent: true, maxInFlightRequests: 1, retry: producerRetry }),
-    };
-  }
-
-  async #deliverHalves(messages: Message[], cause: Error): Promise<void> {
-    const only = messages.length === 1 ? messages[0]! : null;
-    if (only !== null) {
-      const bytes = (only.value as Buffer).length;
-      throw new PgquorumError(
-        'not_supported',
-        `a change of ${bytes} bytes is larger than the topic ${this.#options.topic} takes (max.message.bytes)`,
-        { cause },
-      );
-    }
-    // Sequence numbers were given out for the larger batch.
-    this.#dropProducer();
-    const half = Math.ceil(messages.length / 2);
-    await this.#deliver(messages.slice(0, half));
-    await this.#deliver(messages.slice(half));
-  }
-
-  async #prepareRetry(cause: Error & { type?: string }): Promise<void> {
-    const { kafka, topic, settings, partitions, signal } = this.#options;
-    await this.#backoff.wait(cause, signal);
-    if (signal.aborted) return;
-    if (isSequence(cause)) this.#dropProducer();
-    if (cause.type !== 'UNKNOWN_TOPIC_OR_PARTITION') return;
-    // Somebody deleted the topic. Readers notice that it is another one.
-    const found = await ensureTopic(kafka, topic, settings).catch(() => partitions); // the next attempt tells
-    if (found !== partitions)
-      throw new PgquorumError(
-        'not_ready',
-        `the topic ${topic} was made anew with ${found} partitions instead of ${partitions}`,
-      );
-    this.#dropProducer();
-  }
-}
-
-const isTooLarge = ({ type }: { type?: string }): boolean =>
-  type === 'MESSAGE_TOO_LARGE' || type === 'RECORD_LIST_TOO_LARGE';
-
-/** The broker and the producer disagree on what came last: only a new producer can go on. */
-const isSequence = ({ type }: { type?: string }): boolean =>
-  type === 'OUT_OF_ORDER_SEQUENCE_NUMBER' ||
-  type === 'DUPLICATE_SEQUENCE_NUMBER' ||
-  type === 'UNKNOWN_PRODUCER_ID' ||
-  type === 'INVALID_PRODUCER_EPOCH' ||
-  type === 'INVALID_PRODUCER_ID_MAPPING';
