@@ -148,7 +148,7 @@ class RunningEdge {
       }
       this.dispatch(batch);
       for (const lane of this.lanes)
-        await lane.room({ items: this.options.batchSize * 4, bytes: laneRoom.bytes }, signal);
+        await lane.room({ items: this.options.batchSize * 2, bytes: laneRoom.bytes }, signal);
     }
   }
 

@@ -31,6 +31,22 @@ export function keyOrderSql(table: TargetTable): string {
   return `select string_agg((u.ord - 1)::text, ' ' order by ${keys}) as places from unnest(${parameters(table.key.map(() => 'text'))}) with ordinality u(${names(table.key.length, 'k').join(', ')}, ord)`;
 }
 
+/**
+ * Rows of a table that have one of the keys. Of a key of one column all are looked up at once: neighbours share a descent of the index (from
+ * Postgres 17 on), which takes a third of looking up one by one.
+ */
+function keyed(table: TargetTable, relation: string, alias: string): { from: string; where: string } {
+  const [only, ...others] = table.key;
+  // Arrays of created types are cast in other ways.
+  if (others.length === 0 && only!.type.startsWith('pg_catalog.'))
+    return {
+      from: `${relation} ${alias}`,
+      where: `${alias}.${quoteName(only!.name)} = any($1::text[]::${only!.type}[])`,
+    };
+  const key = keySource(table);
+  return { from: `${relation} ${alias} join ${key.from} on ${key.match(alias)}`, where: 'true' };
+}
+
 export const beginSql = (options: {
   readonly lockTimeoutMs: number;
   readonly replicaRole: boolean;
@@ -45,7 +61,8 @@ export const checkShardsSql = `select shard, role from pgquorum.shard_role where
 
 export function lockRowsSql(table: TargetTable): string {
   const key = keySource(table);
-  return `select ${key.columns('t')} from ${quoteTable({ schema: table.schema, name: table.table })} t join ${key.from} on ${key.match('t')} order by ${key.order('t')} for update of t`;
+  const { from, where } = keyed(table, quoteTable({ schema: table.schema, name: table.table }), 't');
+  return `select ${key.columns('t')} from ${from} where ${where} order by ${key.order('t')} for update of t`;
 }
 
 /** Only versions of keys that have a row: locking a tombstone before its row exists would deadlock with a user's insert. */
@@ -54,12 +71,14 @@ export function lockVersionsSql(table: TargetTable): string {
   const same = table.key
     .map((column) => `t.${quoteName(column.name)} = v.${quoteName(column.name)}`)
     .join(' and ');
-  return `select from ${versionTable(table)} v join ${key.from} on ${key.match('v')} where exists (select from ${quoteTable({ schema: table.schema, name: table.table })} t where ${same}) order by ${key.order('v')} for update of v`;
+  const { from, where } = keyed(table, versionTable(table), 'v');
+  return `select from ${from} where ${where} and exists (select from ${quoteTable({ schema: table.schema, name: table.table })} t where ${same}) order by ${key.order('v')} for update of v`;
 }
 
 export function readVersionsSql(table: TargetTable): string {
   const key = keySource(table);
-  return `select ${key.columns('v')}, v.rank, v.epoch::text, v.hlc::text, v.origin, v.counter::text, v.clock::text, v.seen::text, v.deleted, v.request, v.crdt::text from ${versionTable(table)} v join ${key.from} on ${key.match('v')}`;
+  const { from, where } = keyed(table, versionTable(table), 'v');
+  return `select ${key.columns('v')}, v.rank, v.epoch::text, v.hlc::text, v.origin, v.counter::text, v.clock::text, v.seen::text, v.deleted, v.request, v.crdt::text from ${from} where ${where}`;
 }
 
 /** Keys whose row and version disagree within one snapshot. */
