@@ -5,7 +5,7 @@
  * live on the same topic: who meets one he does not know stops rather than skip it.
  */
 import { crc32 } from 'node:zlib';
-import type { Root, Type } from 'protobufjs';
+import protobuf, { type Root, type Type } from 'protobufjs';
 import { lsnText } from '../capture/lsn.ts';
 import { PgquorumError, unreachable } from '../errors/error.ts';
 import { dotText } from '../versioning/version.ts';
@@ -42,8 +42,8 @@ export class ChangeCodec {
   #texts: { commit: Commit; time: string; lsn: string } | undefined;
 
   constructor(schema: Root) {
-    this.#type = schema.lookupType('pgquorum.v1.Change');
-    this.#write = new ProtoWriters().of(this.#type);
+    this.#type = textAsBytes(schema).lookupType('pgquorum.v1.Change');
+    this.#write = new ProtoWriters().of(schema.lookupType('pgquorum.v1.Change'));
     this.#messages = new ChangeMessages(schema);
   }
 
@@ -100,6 +100,13 @@ export class ChangeCodec {
       });
     }
   }
+}
+
+/** The schema by which texts of columns are read as the bytes that they are, which is the same on the wire: most go on to Postgres as they came. */
+function textAsBytes(schema: Root): Root {
+  const copy = protobuf.Root.fromJSON(schema.toJSON());
+  copy.lookupType('pgquorum.v1.ColumnValue').fields['text']!.type = 'bytes';
+  return copy;
 }
 
 /** The same for every delivery of an event, and different from that of every other event of the log. */

@@ -17,10 +17,13 @@ export interface Int64 {
 /** Little-endian when they were read; still in Postgres's order, and swapped by the writer, when they are to be written. */
 type Elements = Uint8Array | SwappedElements;
 
+/** UTF-8 as bytes where nobody looks into it: neither is it decoded before it is sent, nor after it has come. */
+type Text = string | Uint8Array;
+
 /** The message `ColumnValue`: exactly one of these is present. */
 export interface ValueForm {
   null?: 0;
-  text?: string;
+  text?: Text;
   binary?: Uint8Array;
   integer?: Int64 | number;
   number?: number;
@@ -64,12 +67,14 @@ const asBuffer = (bytes: Uint8Array): Buffer =>
 
 const noBytes = Buffer.alloc(0);
 
+const stringOf = (text: Text): string => (typeof text === 'string' ? text : asBuffer(text).toString('utf8'));
+
 // --- text ---
 
 const plainText: TypeForm<'text'> = {
   kind: 'text',
-  to: (value) => (isUtf8(value) ? value.toString('utf8') : null),
-  from: (text) => Buffer.from(text, 'utf8'),
+  to: (value) => (isUtf8(value) ? value : null),
+  from: (text) => (typeof text === 'string' ? Buffer.from(text, 'utf8') : asBuffer(text)),
 };
 
 const JSONB_VERSION = 1;
@@ -78,12 +83,13 @@ const jsonb: TypeForm<'text'> = {
   to(value) {
     if (value[0] !== JSONB_VERSION) return null;
     const text = value.subarray(1);
-    return isUtf8(text) ? text.toString('utf8') : null;
+    return isUtf8(text) ? text : null;
   },
   from(text) {
-    const value = Buffer.allocUnsafe(1 + Buffer.byteLength(text, 'utf8'));
+    const bytes = plainText.from(text);
+    const value = Buffer.allocUnsafe(1 + bytes.length);
     value[0] = JSONB_VERSION;
-    value.write(text, 1, 'utf8');
+    bytes.copy(value, 1);
     return value;
   },
 };
@@ -95,7 +101,7 @@ const uuid: TypeForm<'text'> = {
     const hex = value.toString('hex');
     return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
   },
-  from: (text) => Buffer.from(text.replaceAll('-', ''), 'hex'),
+  from: (text) => Buffer.from(stringOf(text).replaceAll('-', ''), 'hex'),
 };
 
 // --- numbers ---
@@ -202,7 +208,7 @@ const date: TypeForm<'text'> = {
   },
   from(text) {
     const value = Buffer.allocUnsafe(4);
-    value.writeInt32BE((Date.parse(`${text}T00:00:00Z`) - EPOCH_MS) / DAY_MS);
+    value.writeInt32BE((Date.parse(`${stringOf(text)}T00:00:00Z`) - EPOCH_MS) / DAY_MS);
     return value;
   },
 };
@@ -219,7 +225,8 @@ function timestamp(suffix: '' | 'Z'): TypeForm<'text'> {
       if (!plainYear(ms)) return null;
       return `${new Date(ms).toISOString().slice(0, -1)}${String(rest).padStart(3, '0')}${suffix}`;
     },
-    from(text) {
+    from(found) {
+      const text = stringOf(found);
       const value = Buffer.allocUnsafe(8);
       // YYYY-MM-DDTHH:MM:SS.mmm, then three more digits.
       const ms = Date.parse(`${text.slice(0, 23)}Z`) - EPOCH_MS;

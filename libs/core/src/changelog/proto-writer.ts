@@ -44,9 +44,10 @@ function writeBytes(found: Uint8Array | SwappedElements, into: BackwardBytes): v
   into.varint(into.length - before);
 }
 
-function writeText(found: string, into: BackwardBytes): void {
+function writeText(found: string | Uint8Array, into: BackwardBytes): void {
   const before = into.length;
-  into.text(found);
+  if (typeof found === 'string') into.text(found);
+  else into.bytes(found);
   into.varint(into.length - before);
 }
 
@@ -79,7 +80,7 @@ const valueWriters: ReadonlyMap<string, ValueWriter> = new Map([
       (found) => Object.is(found, 0),
     ),
   ],
-  ['string', value<string>(2, writeText, (found) => found === '')],
+  ['string', value<string | Uint8Array>(2, writeText, (found) => found.length === 0)],
   [
     'bytes',
     value<Uint8Array | SwappedElements>(2, writeBytes, (found) =>
