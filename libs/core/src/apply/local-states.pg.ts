@@ -6,6 +6,7 @@ import { keyText, type ConflictRecord } from '../changelog/change.ts';
 import { conflictJsonSql, recordFromJson, type ConflictJson } from '../conflicts/record.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { covers, type Clock } from '../versioning/clock.ts';
+import type { CrdtState } from '../versioning/crdt/state.ts';
 import type { RequestWrite } from '../versioning/merge.ts';
 import type { Epoch, HlcValue, NodeNumber } from '../versioning/version.ts';
 import { textArray, uuidArray } from '../postgres/binary-array.ts';
@@ -199,7 +200,7 @@ function readVersion(row: unknown[]): LocalVersion {
       clock,
       deleted,
       request,
-      crdt: crdt === null ? null : (JSON.parse(crdt) as unknown),
+      crdt: crdt === null ? null : (JSON.parse(crdt) as CrdtState),
     },
     seen: seenText === null ? clock : (JSON.parse(seenText) as Clock),
     seenText: seenText ?? clockText,

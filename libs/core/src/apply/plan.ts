@@ -2,6 +2,7 @@
  * Planning in pure code: what the merge of incoming changes into one key's local state means for the tables. The transaction that carries
  * it out is transaction.pg.ts; the simulation runs this very function.
  */
+import { sameCrdt, type CrdtState } from '../versioning/crdt/state.ts';
 import { covers, join, sameClock, type Clock } from '../versioning/clock.ts';
 import {
   conflictKind,
@@ -32,6 +33,8 @@ export interface KeyPlan {
   readonly winner: Stamped<RowSource> | null;
   /** The new `seen`; null when it stays and the winner too. */
   readonly seen: Clock | null;
+  /** The state of the CRDT fields; undefined when it stays. */
+  readonly crdt: CrdtState | undefined;
   readonly newLosers: readonly NewLoser[];
   /** Dots of open records that something has seen now. */
   readonly superseded: readonly Dot[];
@@ -39,9 +42,19 @@ export interface KeyPlan {
 
 /** True when nothing at all has to be written for the key. */
 export const isNothing = (plan: KeyPlan): boolean =>
-  plan.winner === null && plan.seen === null && plan.newLosers.length === 0 && plan.superseded.length === 0;
+  plan.winner === null &&
+  plan.seen === null &&
+  plan.crdt === undefined &&
+  plan.newLosers.length === 0 &&
+  plan.superseded.length === 0;
 
-const nothing: KeyPlan = Object.freeze({ winner: null, seen: null, newLosers: [], superseded: [] });
+const nothing: KeyPlan = Object.freeze({
+  winner: null,
+  seen: null,
+  crdt: undefined,
+  newLosers: [],
+  superseded: [],
+});
 
 /**
  * Merges `incoming`, in order, into `local`. Losers that come and go within one call still count as found: concurrent writes leave a record
@@ -64,9 +77,11 @@ export function planKey(
   if (state === local || state.winner === null) return nothing;
   const stays = local.winner !== null && sameDot(local.winner.version.dot, state.winner.version.dot);
   const open = (dot: Dot): boolean => state.losers.some((one) => sameDot(one.version.dot, dot));
+  const { crdt } = state.winner.version;
   return {
     winner: stays ? null : state.winner,
     seen: stays && sameClock(local.seen, state.seen) ? null : state.seen,
+    crdt: stays && sameCrdt(local.winner!.version.crdt, crdt) ? undefined : crdt,
     newLosers: found,
     superseded: [...local.losers, ...found.map(({ loser }) => loser)]
       .map((one) => one.version.dot)
@@ -95,6 +110,7 @@ function planFast(state: KeyState<RowSource>, next: KeyState<RowSource>): KeySta
   if (state.losers.length > 0 || next.losers.length > 0 || next.winner === null) return null;
   if (state.winner === null) return Object.keys(state.seen).length === 0 ? next : null;
   const theirs = next.winner.version;
+  if (state.winner.version.crdt !== theirs.crdt) return null; // equal only where both are null: fields merge by their own rules
   if (covers(state.seen, theirs.dot)) {
     const seen = join(state.seen, next.seen);
     return seen === state.seen ? state : { ...state, seen };

@@ -21,7 +21,9 @@ export function writeVersions(
   sent: Promise<unknown>[],
   { copying }: { readonly copying: boolean },
 ): void {
-  const touched = planned.filter(({ plan }) => plan.winner !== null || plan.seen !== null);
+  const touched = planned.filter(
+    ({ plan }) => plan.winner !== null || plan.seen !== null || plan.crdt !== undefined,
+  );
   const known = touched.filter(({ local }) => local !== undefined);
   const fresh = touched.filter(({ local }) => local === undefined);
   if (known.length > 0) {
@@ -82,12 +84,12 @@ function copyVersions(statements: CollectionStatements, fresh: readonly Planned[
 function written({ local, plan }: Planned) {
   const version = plan.winner?.version ?? local!.version;
   const seen = plan.seen ?? local!.seen;
-  const { crdt } = version;
+  const crdt = plan.crdt === undefined ? version.crdt : plan.crdt;
   return {
     version,
     clock: JSON.stringify(version.clock),
     seen: sameClock(seen, version.clock) ? null : JSON.stringify(seen),
-    crdt: crdt === null || crdt === undefined ? null : JSON.stringify(crdt),
+    crdt: crdt === null ? null : JSON.stringify(crdt),
   };
 }
 

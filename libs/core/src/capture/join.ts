@@ -16,6 +16,8 @@ import {
   type WriteChange,
 } from '../changelog/change.ts';
 import { recordFromJson, type ConflictJson } from '../conflicts/record.ts';
+import type { Clock } from '../versioning/clock.ts';
+import type { CrdtState } from '../versioning/crdt/state.ts';
 import type { Epoch, HlcValue, NodeNumber, ShardNumber, Version } from '../versioning/version.ts';
 import { unchanged, type Tuple } from './pgoutput.ts';
 import { readClock, readJsonbText, readKeyText, readUuid } from './values.ts';
@@ -38,6 +40,8 @@ export interface Reread {
   readonly collection: string;
   readonly key: KeyTexts;
   readonly version: Version;
+  /** What the key had seen at least; null = what its version's clock says. */
+  readonly seen: Clock | null;
 }
 
 /** A conflict record and the state that the WAL says it has reached. */
@@ -64,6 +68,11 @@ interface VersionEntry {
   readonly applied: boolean;
   /** The version message itself lacked a value. */
   readonly incomplete: boolean;
+  /**
+   * Set when more was seen than the version's clock says. A write never leaves it set: an operation on CRDT fields does, which changes the state
+   * and is no new version, so that only the whole state tells of it.
+   */
+  readonly seen: Clock | null;
 }
 
 type HeldRow = { readonly row: RowImage; readonly bytes: number } | 'reread';
@@ -171,7 +180,8 @@ export class TransactionJoin {
       for (const [text, entry] of versions) {
         if (entry.applied) continue;
         const change = joinOne(collection, entry, rows?.get(text));
-        if (change === null) reread.push({ collection, key: entry.key, version: entry.version });
+        if (change === null)
+          reread.push({ collection, key: entry.key, version: entry.version, seen: entry.seen });
         else changes.push(change);
       }
     }
@@ -201,7 +211,7 @@ export class TransactionJoin {
 }
 
 function joinOne(collection: string, entry: VersionEntry, held: HeldRow | undefined): WriteChange | null {
-  if (entry.incomplete) return null;
+  if (entry.incomplete || entry.seen !== null) return null;
   if (!entry.version.deleted && (held === undefined || held === 'reread')) return null;
   const row = entry.version.deleted || held === undefined || held === 'reread' ? null : held.row;
   return {
@@ -233,12 +243,14 @@ function readVersionEntry(key: KeyTexts, at: Readonly<Record<string, number>>, t
   const optional = (column: number): Buffer | null => (tuple.has(column) ? bytesOf(tuple, column) : null);
   const request = optional(at.request!);
   const crdt = optional(at.crdt!);
+  const seen = optional(at.seen!);
   const clockMissing = tuple.at(at.clock!) === unchanged;
   return {
     key,
     shard: message.readInt32BE(tuple.startOf(at.shard)) as ShardNumber,
     applied: message[tuple.startOf(at.applied)] === 1,
     incomplete: tuple.incomplete,
+    seen: seen === null ? null : readClock(seen),
     version: {
       rank: message.readInt16BE(tuple.startOf(at.rank)),
       epoch: message.readBigInt64BE(tuple.startOf(at.epoch)) as Epoch,
@@ -250,7 +262,7 @@ function readVersionEntry(key: KeyTexts, at: Readonly<Record<string, number>>, t
       clock: clockMissing ? {} : readClock(bytesOf(tuple, at.clock)),
       deleted: message[tuple.startOf(at.deleted)] === 1,
       request: request === null ? null : readUuid(request),
-      crdt: crdt === null ? null : (JSON.parse(readJsonbText(crdt)) as unknown),
+      crdt: crdt === null ? null : (JSON.parse(readJsonbText(crdt)) as CrdtState),
     },
   };
 }

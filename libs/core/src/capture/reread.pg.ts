@@ -19,7 +19,8 @@ import {
 import { advances, conflictJsonSql, recordFromJson, type ConflictJson } from '../conflicts/record.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { quoteName, quoteTable } from '../postgres/identifier.ts';
-import { covers, type Clock } from '../versioning/clock.ts';
+import { covers, includes, type Clock } from '../versioning/clock.ts';
+import type { CrdtState } from '../versioning/crdt/state.ts';
 import type { Epoch, HlcValue, NodeNumber, ShardNumber } from '../versioning/version.ts';
 import { binaryColumnsSql, type PublishedCollection } from './catalog.pg.ts';
 import type { ConflictMark, Reread } from './join.ts';
@@ -53,8 +54,7 @@ export async function rereadWrites(
     const invisible: Reread[] = [];
     for (const one of missing) {
       const state = states.get(keyText(one.key));
-      if (state !== undefined && covers(state.seen ?? state.version.clock, one.version.dot))
-        found.push(state);
+      if (state !== undefined && isVisible(state, one)) found.push(state);
       else invisible.push(one);
     }
     missing = invisible;
@@ -200,6 +200,12 @@ class Base64Blocks {
   }
 }
 
+/** Has the commit that is asked about been made visible? What was seen only grows, and holds every dot. */
+function isVisible(state: WriteChange, { version, seen }: Reread): boolean {
+  const now = state.seen ?? state.version.clock;
+  return covers(now, version.dot) && (seen === null || includes(now, seen));
+}
+
 const blockBytes = 256 * 1024;
 
 function toChange(source: PublishedCollection, row: StateRow, blocks: Base64Blocks): WriteChange {
@@ -217,7 +223,7 @@ function toChange(source: PublishedCollection, row: StateRow, blocks: Base64Bloc
       boolean,
       number,
       string | null,
-      unknown,
+      CrdtState,
       ConflictJson[] | null,
       ...(string | null)[],
     ];

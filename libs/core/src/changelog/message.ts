@@ -6,6 +6,7 @@
 import type { Enum, Root } from 'protobufjs';
 import { PgquorumError, unreachable } from '../errors/error.ts';
 import type { Clock } from '../versioning/clock.ts';
+import type { CrdtState } from '../versioning/crdt/state.ts';
 import type { Epoch, HlcValue, NodeNumber, ShardNumber, Version } from '../versioning/version.ts';
 import type {
   Change,
@@ -299,7 +300,7 @@ function versionOf(message: VersionMessage): Version {
     clock: clockOf(message.clock ?? {}),
     deleted: message.deleted,
     request: ownText(message, 'request'),
-    crdt: crdt === null ? null : (JSON.parse(crdt) as unknown),
+    crdt: crdt === null ? null : (JSON.parse(crdt) as CrdtState),
   };
 }
 

@@ -4,6 +4,7 @@
 import type { ConflictRecord, ConflictState } from '../changelog/change.ts';
 import { keyText } from '../changelog/change.ts';
 import type { Clock } from '../versioning/clock.ts';
+import type { CrdtState } from '../versioning/crdt/state.ts';
 import type { Epoch, HlcValue, NodeNumber, ShardNumber } from '../versioning/version.ts';
 
 /** A record as JSON: column name of pgquorum.conflict -> value, bigints as text. */
@@ -114,7 +115,7 @@ export function recordFromJson(json: ConflictJson): ConflictRecord {
       clock: json.loser_clock,
       deleted: json.loser_deleted,
       request: json.loser_request,
-      crdt: json.loser_crdt,
+      crdt: (json.loser_crdt ?? null) as CrdtState,
     },
     row: json.loser_row === null ? null : JSON.stringify(json.loser_row),
     winner: {

@@ -6,10 +6,12 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { covers, includes, join, type Clock } from './clock.ts';
+import type { Operations } from './crdt/operation.ts';
 import { play, requestsOf, type HistoryStep, type Row } from './key-history.testing.ts';
 import {
   absentState,
   deltaState,
+  isOperation,
   mergeStates,
   noRequests,
   versionsOf,
@@ -45,23 +47,49 @@ const stepOf = (requests: fc.Arbitrary<number | null>): fc.Arbitrary<HistoryStep
     { weight: 5, arbitrary: fc.record({ kind: fc.constant('deliver' as const), from: node, to: node }) },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant('whole' as const), from: node, to: node }) },
   );
-const stepsOf = (requests: fc.Arbitrary<number | null>) =>
-  fc.array(stepOf(requests), { minLength: 4, maxLength: 60 });
+const operation: fc.Arbitrary<Operations> = fc.oneof(
+  fc.constantFrom<Operations>({ count: { increment: 1 } }, { count: { decrement: 1 } }),
+  fc
+    .constantFrom('x', 'y')
+    .chain((tag) => fc.constantFrom<Operations>({ tags: { add: tag } }, { tags: { remove: tag } })),
+  fc.nat({ max: 9 }).map((value): Operations => ({ title: { set: value } })),
+);
+const operationStep: fc.Arbitrary<HistoryStep> = fc.record({
+  kind: fc.constant('operate' as const),
+  node,
+  nowMs: fc.nat({ max: 6 }),
+  operations: operation,
+});
+const stepsOf = (requests: fc.Arbitrary<number | null>, ...more: fc.Arbitrary<HistoryStep>[]) =>
+  fc.array(
+    fc.oneof(
+      { weight: 9, arbitrary: stepOf(requests) },
+      ...more.map((arbitrary) => ({ weight: 3, arbitrary })),
+    ),
+    {
+      minLength: 4,
+      maxLength: 60,
+    },
+  );
 const plainSteps = stepsOf(fc.constant(null));
 const requestSteps = stepsOf(fc.option(fc.nat({ max: 2 }), { nil: null }));
+const operationSteps = stepsOf(fc.constant(null), operationStep);
 const pick = fc.nat({ max: 1_000_000 });
 const runs = { numRuns: 400 };
 
 /** A state as one comparable value. */
 const shown = (state: KeyState<Row>) => ({
   winner: state.winner === null ? null : [dotText(state.winner.version.dot), state.winner.row],
+  crdt: state.winner?.version.crdt ?? null,
   seen: state.seen,
   losers: Object.fromEntries(state.losers.map((one) => [dotText(one.version.dot), one.row])),
 });
 const expectSame = (a: KeyState<Row>, b: KeyState<Row>) => expect(shown(a)).toEqual(shown(b));
 
 function expectInvariants(state: KeyState<Row>): void {
-  const versions = versionsOf(state).map((one) => one.version);
+  const versions = versionsOf(state)
+    .map((one) => one.version)
+    .filter((version) => !isOperation(version));
   for (const version of versions) {
     expect(includes(state.seen, version.clock)).toBe(true);
     expect(covers(version.clock, version.dot)).toBe(true);
@@ -72,14 +100,43 @@ function expectInvariants(state: KeyState<Row>): void {
   expect(state.winner === null).toBe(versions.length === 0);
 }
 
+test('every operation on a CRDT field is in the fields of a living row, or seen by a write, or the operations of its node are in a record', () => {
+  let lost = 0;
+  fc.assert(
+    fc.property(operationSteps, (list) => {
+      const history = play(nodes, list);
+      const end = history.published.reduce((state, next) => mergeStates(state, next), absentState);
+      for (const { dot } of history.operations) {
+        const seenBy = versionsOf(end).some(
+          ({ version }) => !isOperation(version) && covers(version.clock, dot),
+        );
+        const reaches = (ops: Clock | undefined): boolean =>
+          (ops?.[dot.origin as number] ?? 0) >= dot.counter;
+        const counted =
+          !end.winner!.version.deleted &&
+          Object.values(end.winner!.version.crdt!).some(({ ops }) => reaches(ops));
+        const recorded = end.losers.some(
+          ({ version }) =>
+            isOperation(version) && version.dot.origin === dot.origin && version.dot.counter >= dot.counter,
+        );
+        expect(seenBy || counted || recorded).toBe(true);
+        if (!seenBy && !counted) lost += 1;
+      }
+    }),
+    runs,
+  );
+  expect(lost).toBeGreaterThan(0);
+});
+
 describe.each([
   ['without requests', plainSteps],
   ['with repeated requests', requestSteps],
+  ['with operations on CRDT fields', operationSteps],
 ])('on reachable states %s', (_name, steps) => {
   /** Three states of one history, deltas among them, as they are once all requests are known. */
   const triple = fc.tuple(steps, pick, pick, pick).map(([list, ...picks]) => {
     const history = play(nodes, list);
-    const all = [...history.states, ...history.writes.map((write) => deltaState(write))];
+    const all = [...history.states, ...history.published];
     const chosen = picks.map((at) => mergeStates(all[at % all.length]!, absentState, history.requests));
     return { a: chosen[0]!, b: chosen[1]!, c: chosen[2]!, requests: history.requests, all };
   });
@@ -122,7 +179,7 @@ describe.each([
       fc.property(triple, ({ a, b, requests }) => {
         const both = mergeStates(a, b, requests);
         expect(includes(both.seen, a.seen)).toBe(true);
-        for (const one of versionsOf(both))
+        for (const one of versionsOf(both).filter(({ version }) => !isOperation(version)))
           if (covers(a.seen, one.version.dot))
             expect(versionsOf(a).some((other) => sameDot(other.version.dot, one.version.dot))).toBe(true);
         if (a.winner !== null)

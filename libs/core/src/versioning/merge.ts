@@ -6,6 +6,9 @@
  * merge when the other side holds it too, or has not seen it. Nothing else removes one, which is why merging is commutative,
  * associative and idempotent (merge.property.test.ts), and delivery in any order, with repetition, ends in one state.
  *
+ * The state of a key's CRDT fields is its winner's `version.crdt`: it joins by its own rules (crdt/state.ts) whichever row wins, with `seen` as its
+ * causal context.
+ *
  * Rows are opaque: the caller says where a version's row is to be found (`R`), the merge only carries it along.
  *
  * Invariants: the clock of every version in a state is within `seen`; no version in a state covers another one of it; the winner is the
@@ -14,6 +17,7 @@
  */
 import { PgquorumError } from '../errors/error.ts';
 import { covers, emptyClock, join, type Clock } from './clock.ts';
+import { livesOf, mergeCrdt, uncovered, type CrdtState, type Lives } from './crdt/state.ts';
 import { compareVersions, dotText, sameDot, type Dot, type HlcValue, type Version } from './version.ts';
 
 export interface Stamped<R> {
@@ -67,21 +71,79 @@ export function mergeStates<R>(
   requests: KnownRequests = noRequests,
 ): KeyState<R> {
   const seen = join(a.seen, b.seen);
-  const ours = versionsOf(a);
-  const theirs = versionsOf(b);
+  const ours = versionsOf(a).filter(isWrite);
+  const theirs = versionsOf(b).filter(isWrite);
   const open = [
     ...ours.filter((one) => !covers(b.seen, one.version.dot) || holds(theirs, one.version.dot)),
     ...theirs.filter((one) => !covers(a.seen, one.version.dot) && !holds(ours, one.version.dot)),
   ];
   const [winner, ...losers] = open.sort((x, y) => compareVersions(y.version, x.version));
-  if (winner !== undefined)
-    return { winner, seen, losers: losers.filter((one) => !repeated(one.version, ours, theirs, requests)) };
+  if (winner !== undefined) {
+    const crdt = mergeFields(a, b);
+    return {
+      winner: winner.version.crdt === crdt ? winner : { ...winner, version: { ...winner.version, crdt } },
+      seen,
+      losers: [
+        ...losers.filter((one) => !repeated(one.version, ours, theirs, requests)),
+        ...undoneOperations(a, b, { open, winner: winner.version, crdt }),
+      ],
+    };
+  }
   if (ours.length + theirs.length === 0) return { winner: null, seen, losers: [] };
   throw new PgquorumError(
     'invariant_broken',
     `of the versions ${[...ours, ...theirs].map((one) => dotText(one.version.dot)).join(', ')} of a key each is gone on the other side`,
   );
 }
+
+function mergeFields<R>(a: KeyState<R>, b: KeyState<R>): CrdtState {
+  if (a.winner === null) return b.winner?.version.crdt ?? null;
+  if (b.winner === null) return a.winner.version.crdt;
+  return mergeCrdt(
+    { crdt: a.winner.version.crdt, seen: a.seen },
+    { crdt: b.winner.version.crdt, seen: b.seen },
+  );
+}
+
+const isWrite = <R>({ version }: Stamped<R>): boolean => !isOperation(version);
+
+/** Losers that stand for an operation, not for a write of the row, carry the state that it left, with its own dot as the last one. */
+export const isOperation = ({ crdt, dot }: Version): boolean =>
+  crdt !== null && Object.values(crdt).some((life) => life.ops?.[dot.origin as number] === dot.counter);
+
+/**
+ * Operations on CRDT fields whose row was deleted, or deleted and inserted again, by someone who had not seen them. They are no versions of the row, so
+ * nothing of them would be left to see: each origin's last one becomes a loser, with the row that it was done to. Unlike writes they are open exactly
+ * as long as no write has seen them: a side that holds them in its fields holds no loser.
+ */
+function undoneOperations<R>(
+  a: KeyState<R>,
+  b: KeyState<R>,
+  merged: { readonly open: readonly Stamped<R>[]; readonly winner: Version; readonly crdt: CrdtState },
+): Stamped<R>[] {
+  const found = new Map<number, Stamped<R>>();
+  const add = (one: Stamped<R>): void => {
+    const { dot } = one.version;
+    if (merged.open.some((write) => covers(write.version.clock, dot))) return;
+    const before = found.get(dot.origin);
+    if (before === undefined || before.version.dot.counter < dot.counter) found.set(dot.origin, one);
+  };
+  for (const side of [a, b]) for (const one of side.losers) if (isOperation(one.version)) add(one);
+  for (const { winner } of [a, b]) {
+    if (winner === null || winner.version.deleted || winner.version.crdt === null) continue;
+    const gone = merged.winner.deleted
+      ? winner.version.crdt
+      : livesWithout(winner.version.crdt, livesOf(merged.crdt));
+    for (const dot of uncovered(gone, merged.winner.clock)) {
+      const clock = join(winner.version.clock, { [dot.origin as number]: dot.counter });
+      add({ ...winner, version: { ...winner.version, dot, clock, request: null } });
+    }
+  }
+  return [...found.values()].sort((x, y) => compareVersions(y.version, x.version));
+}
+
+const livesWithout = (lives: Lives, kept: Lives): Lives =>
+  Object.fromEntries(Object.entries(lives).filter(([dot]) => !Object.hasOwn(kept, dot)));
 
 export const versionsOf = <R>(state: KeyState<R>): readonly Stamped<R>[] =>
   state.winner === null ? state.losers : [state.winner, ...state.losers];
@@ -114,9 +176,10 @@ function compareWrites(a: RequestWrite, b: RequestWrite): number {
 
 /** What happened between a winner and a loser, for the conflict log: the winner's side first. */
 export type ConflictKind =
-  'update-update' | 'update-delete' | 'delete-update' | 'delete-delete' | 'insert-insert';
+  'update-update' | 'update-delete' | 'delete-update' | 'delete-delete' | 'insert-insert' | 'model-guard';
 
 export function conflictKind(winner: Version, loser: Version): ConflictKind {
+  if (winner.rank !== loser.rank) return 'model-guard';
   if (winner.deleted) return loser.deleted ? 'delete-delete' : 'delete-update';
   if (loser.deleted) return 'update-delete';
   return Object.keys(winner.clock).some((node) => node in loser.clock) ? 'update-update' : 'insert-insert';

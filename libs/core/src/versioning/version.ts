@@ -1,5 +1,6 @@
 /** What identifies and orders a write. Pure. See docs/architecture.md for the words. */
 import type { Clock } from './clock.ts';
+import type { CrdtState } from './crdt/state.ts';
 
 declare const brand: unique symbol;
 type Brand<T, B extends string> = T & { readonly [brand]?: B };
@@ -26,8 +27,8 @@ export interface Version {
   readonly deleted: boolean;
   /** Id of the gateway request that made the write, for repeats on other coordinators. */
   readonly request: string | null;
-  /** State of the CRDT fields, as JSON. */
-  readonly crdt: unknown;
+  /** State of the key's CRDT fields, merged from all that was seen when this was written; in a winner also from what came since. */
+  readonly crdt: CrdtState;
 }
 
 /** Total order (rank, epoch, hlc, origin, counter): the greatest wins. Ties are broken by the node's number, never by arrival. */
