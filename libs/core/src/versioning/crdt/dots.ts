@@ -6,6 +6,7 @@
  * removal the addition wins.
  */
 import type { Clock } from '../clock.ts';
+import { unlessEmpty } from './unless-empty.ts';
 
 export type Dots = { readonly [origin: string]: number };
 
@@ -15,24 +16,23 @@ export interface SeenBy {
   readonly b: Clock;
 }
 
-export const noDots: Dots = Object.freeze({});
-
-/** Undefined when no dot is left. */
-export function mergeDots(a: Dots, b: Dots, seen: SeenBy): Dots | undefined {
-  if (a === b) return a;
+/** Undefined when no dot is left; `a` itself when all of it stays and nothing is added. */
+export function mergeDots(a: Dots | undefined, b: Dots | undefined, seen: SeenBy): Dots | undefined {
+  if (a === b || sameDots(a, b)) return a;
   const merged: Record<string, number> = {};
-  let some = false;
   for (const origin in a) {
     const counter = a[origin]!;
-    if (b[origin] !== counter && (seen.b[origin] ?? 0) >= counter) continue;
-    merged[origin] = counter;
-    some = true;
+    if (b?.[origin] === counter || (seen.b[origin] ?? 0) < counter) merged[origin] = counter;
   }
   for (const origin in b) {
     const counter = b[origin]!;
-    if ((seen.a[origin] ?? 0) >= counter || (merged[origin] ?? 0) >= counter) continue;
-    merged[origin] = counter;
-    some = true;
+    if ((seen.a[origin] ?? 0) < counter && (merged[origin] ?? 0) < counter) merged[origin] = counter;
   }
-  return some ? merged : undefined;
+  return sameDots(a, merged) ? a : unlessEmpty(merged);
+}
+
+function sameDots(a: Dots | undefined, b: Dots | undefined): boolean {
+  for (const origin in a) if (b?.[origin] !== a[origin]) return false;
+  for (const origin in b) if (a?.[origin] === undefined) return false;
+  return true;
 }

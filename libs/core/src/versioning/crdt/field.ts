@@ -12,6 +12,7 @@ import { mergeRegisters, type Register } from './lww-register.ts';
 import { mergeElements, type Elements } from './or-set.ts';
 import { mergePairs, type Pairs } from './pn-counter.ts';
 import type { SeenBy } from './dots.ts';
+import { mergeEntries } from './entries.ts';
 import { unlessEmpty } from './unless-empty.ts';
 
 export const crdtTypes = ['g-counter', 'pn-counter', 'lww-register', 'or-set'] as const;
@@ -33,13 +34,12 @@ const either = <T>(a: T | undefined, b: T | undefined, merge: (a: T, b: T) => T)
   a === undefined ? b : b === undefined ? a : merge(a, b);
 
 /** Undefined when nothing is left. */
-export function mergeFieldStates(a: FieldState, b: FieldState, seen: SeenBy): FieldState | undefined {
-  if (a === b) return a;
+function mergeFieldStates(a: FieldState = none, b: FieldState = none, seen: SeenBy): FieldState | undefined {
   const g = either(a.g, b.g, mergeCells);
   const p = either(a.p, b.p, mergePairs);
   const r = either(a.r, b.r, mergeRegisters);
-  const s = a.s === undefined && b.s === undefined ? undefined : mergeElements(a.s ?? {}, b.s ?? {}, seen);
-  return fieldState({ g, p, r, s });
+  const s = mergeElements(a.s, b.s, seen);
+  return g === a.g && p === a.p && r === a.r && s === a.s && a !== none ? a : fieldState({ g, p, r, s });
 }
 
 /** Leaves out what is not there. */
@@ -60,21 +60,9 @@ export function fieldState(parts: {
 const none: FieldState = Object.freeze({});
 
 /** All fields of both sides; undefined when nothing is left. */
-export function mergeFields(
+export const mergeFields = (
   a: FieldStates | undefined,
   b: FieldStates | undefined,
   seen: SeenBy,
-): FieldStates | undefined {
-  if (a === b) return a;
-  const merged: Record<string, FieldState> = {};
-  for (const field in a) {
-    const state = mergeFieldStates(a[field]!, b?.[field] ?? none, seen);
-    if (state !== undefined) merged[field] = state;
-  }
-  for (const field in b) {
-    if (a?.[field] !== undefined) continue;
-    const state = mergeFieldStates(none, b[field]!, seen);
-    if (state !== undefined) merged[field] = state;
-  }
-  return unlessEmpty(merged);
-}
+): FieldStates | undefined =>
+  mergeEntries<FieldState>(a, b, (ours, theirs) => mergeFieldStates(ours, theirs, seen));

@@ -4,9 +4,9 @@
  * What is undone with a life is all that was done in it: whoever inserts a deleted row again begins with nothing, and takes away what it has seen.
  */
 import { join, type Clock } from '../clock.ts';
-import { mergeDots, noDots, type Dots, type SeenBy } from './dots.ts';
+import { mergeDots, type Dots, type SeenBy } from './dots.ts';
+import { mergeEntries } from './entries.ts';
 import { mergeFields, type FieldStates } from './field.ts';
-import { unlessEmpty } from './unless-empty.ts';
 
 export interface Incarnation {
   /** Origin -> counter of its last operation in this life. */
@@ -29,12 +29,14 @@ export type Amounts = { readonly [field: string]: number };
 
 export const emptyIncarnation: Incarnation = Object.freeze({});
 
+/** `a` itself when nothing is new to it. */
 export function mergeIncarnations(a: Incarnation, b: Incarnation, seen: SeenBy): Incarnation {
   if (a === b) return a;
   const merged: { -readonly [P in keyof Incarnation]: Incarnation[P] } = {};
   const ops = a.ops === undefined ? b.ops : b.ops === undefined ? a.ops : join(a.ops, b.ops);
   const f = mergeFields(a.f, b.f, seen);
-  const k = mergeKeyed(a.k, b.k, seen);
+  const k = mergeEntries<Keyed>(a.k, b.k, (ours, theirs) => mergeKeyed(ours, theirs, seen));
+  if (ops === a.ops && f === a.f && k === a.k) return a;
   if (ops !== undefined) merged.ops = ops;
   if (f !== undefined) merged.f = f;
   if (k !== undefined) merged.k = k;
@@ -42,25 +44,11 @@ export function mergeIncarnations(a: Incarnation, b: Incarnation, seen: SeenBy):
 }
 
 /** An entry that one side has seen and no longer holds was folded into a cell. */
-function mergeKeyed(
-  a: KeyedRequests | undefined,
-  b: KeyedRequests | undefined,
-  seen: SeenBy,
-): KeyedRequests | undefined {
-  if (a === b) return a;
-  const merged: Record<string, Keyed> = {};
-  for (const request in a) {
-    const [ours, theirs] = [a[request]!, b?.[request]];
-    const at = mergeDots(ours.at, theirs?.at ?? noDots, seen);
-    if (at !== undefined)
-      merged[request] = { at, d: theirs === undefined ? ours.d : mergeAmounts(ours.d, theirs.d) };
-  }
-  for (const request in b) {
-    if (a?.[request] !== undefined) continue;
-    const at = mergeDots(noDots, b[request]!.at, seen);
-    if (at !== undefined) merged[request] = { at, d: b[request]!.d };
-  }
-  return unlessEmpty(merged);
+function mergeKeyed(a: Keyed | undefined, b: Keyed | undefined, seen: SeenBy): Keyed | undefined {
+  const at = mergeDots(a?.at, b?.at, seen);
+  if (at === undefined) return undefined;
+  const d = a === undefined ? b!.d : b === undefined ? a.d : mergeAmounts(a.d, b.d);
+  return at === a?.at && d === a.d ? a : { at, d };
 }
 
 /** They are equal, unless two requests have one id: then masters agree on something all the same. */

@@ -5,7 +5,8 @@
 import { PgquorumError } from '../../errors/error.ts';
 import { emptyClock, join, type Clock } from '../clock.ts';
 import type { Dot, NodeNumber } from '../version.ts';
-import { mergeDots, noDots, type Dots, type SeenBy } from './dots.ts';
+import { mergeDots, type Dots, type SeenBy } from './dots.ts';
+import { mergeEntries } from './entries.ts';
 import { unlessEmpty } from './unless-empty.ts';
 
 /** JSON text of an element -> the dots of its additions. */
@@ -25,20 +26,11 @@ export function elementText(value: unknown): string | null {
 }
 
 /** Undefined when no element is left. */
-export function mergeElements(a: Elements, b: Elements, seen: SeenBy): Elements | undefined {
-  if (a === b) return a;
-  const merged: Record<string, Dots> = {};
-  for (const element in a) {
-    const dots = mergeDots(a[element]!, b[element] ?? noDots, seen);
-    if (dots !== undefined) merged[element] = dots;
-  }
-  for (const element in b) {
-    if (a[element] !== undefined) continue;
-    const dots = mergeDots(noDots, b[element]!, seen);
-    if (dots !== undefined) merged[element] = dots;
-  }
-  return unlessEmpty(merged);
-}
+export const mergeElements = (
+  a: Elements | undefined,
+  b: Elements | undefined,
+  seen: SeenBy,
+): Elements | undefined => mergeEntries<Dots>(a, b, (ours, theirs) => mergeDots(ours, theirs, seen));
 
 /** The new addition has seen all earlier ones of the element, and stands for them. */
 export const addElement = (elements: Elements, element: string, dot: Dot): Elements => ({

@@ -11,7 +11,9 @@
 import { PgquorumError } from '../../errors/error.ts';
 import { covers, type Clock } from '../clock.ts';
 import { dotText, type Dot, type NodeNumber } from '../version.ts';
+import type { SeenBy } from './dots.ts';
 import { emptyIncarnation, mergeIncarnations, type Incarnation } from './incarnation.ts';
+import { unlessEmpty } from './unless-empty.ts';
 
 /** Creating dot -> life. */
 export type Lives = { readonly [dot: string]: Incarnation };
@@ -40,29 +42,37 @@ export const stateOf = (lives: Lives): CrdtState => {
 /** What an insert begins where no row was: it takes the place of all earlier lives that the inserting node holds. */
 export const newLife = (insert: Dot): CrdtState => ({ [dotText(insert)]: emptyIncarnation });
 
-/** Commutative, associative and idempotent on states that nodes reach. Returns `a.crdt` itself when nothing is new to it, where that is cheap to tell. */
+/** Commutative, associative and idempotent on states that nodes reach. `a.crdt` itself when nothing is new to it. */
 export function mergeCrdt(a: SeenCrdt, b: SeenCrdt): CrdtState {
   if (a.crdt === b.crdt) return a.crdt;
   const [ours, theirs] = [livesOf(a.crdt), livesOf(b.crdt)];
   const seen = { a: a.seen, b: b.seen };
-  const merged: Record<string, Incarnation> = {};
-  let some = false;
-  for (const dot in ours) {
-    const other = theirs[dot];
-    if (other === undefined && covers(b.seen, dotOf(dot))) continue;
-    merged[dot] = other === undefined ? ours[dot]! : mergeIncarnations(ours[dot]!, other, seen);
-    some = true;
-  }
-  for (const dot in theirs) {
-    if (ours[dot] !== undefined || covers(a.seen, dotOf(dot))) continue;
-    merged[dot] = theirs[dot]!;
-    some = true;
-  }
-  if (some) return stateOf(merged);
+  const lives = mergeLives(ours, theirs, seen);
+  if (lives === ours) return a.crdt;
+  if (lives !== undefined) return stateOf(lives);
   throw new PgquorumError(
     'invariant_broken',
     `of the lives ${[...Object.keys(ours), ...Object.keys(theirs)].join(', ')} of a key each is gone on the other side`,
   );
+}
+
+/** A life that one side does not hold stays when that side has not seen its insert. */
+function mergeLives(ours: Lives, theirs: Lives, seen: SeenBy): Lives | undefined {
+  const merged: Record<string, Incarnation> = {};
+  let same = true;
+  for (const dot in ours) {
+    const other = theirs[dot];
+    const kept = other === undefined && covers(seen.b, dotOf(dot)) ? undefined : ours[dot]!;
+    const life = kept === undefined || other === undefined ? kept : mergeIncarnations(kept, other, seen);
+    if (life !== undefined) merged[dot] = life;
+    if (life !== ours[dot]) same = false;
+  }
+  for (const dot in theirs) {
+    if (ours[dot] !== undefined || covers(seen.a, dotOf(dot))) continue;
+    merged[dot] = theirs[dot]!;
+    same = false;
+  }
+  return same ? ours : unlessEmpty(merged);
 }
 
 export function dotOf(text: string): Dot {
