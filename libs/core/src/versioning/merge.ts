@@ -114,7 +114,8 @@ export const isOperation = ({ crdt, dot }: Version): boolean =>
 /**
  * Operations on CRDT fields whose row was deleted, or deleted and inserted again, by someone who had not seen them. They are no versions of the row, so
  * nothing of them would be left to see: each origin's last one becomes a loser, with the row that it was done to. Unlike writes they are open exactly
- * as long as no write has seen them: a side that holds them in its fields holds no loser.
+ * as long as no write has seen them and no living row counts them: a side that holds them in its fields holds no loser.
+ * Which row that is may differ between nodes: the one that stood where it was found.
  */
 function undoneOperations<R>(
   a: KeyState<R>,
@@ -125,6 +126,7 @@ function undoneOperations<R>(
   const add = (one: Stamped<R>): void => {
     const { dot } = one.version;
     if (merged.open.some((write) => covers(write.version.clock, dot))) return;
+    if (!merged.winner.deleted && isCounted(merged.crdt, dot)) return;
     const before = found.get(dot.origin);
     if (before === undefined || before.version.dot.counter < dot.counter) found.set(dot.origin, one);
   };
@@ -141,6 +143,10 @@ function undoneOperations<R>(
   }
   return [...found.values()].sort((x, y) => compareVersions(y.version, x.version));
 }
+
+/** Is an operation part of the fields? Those of one origin come in order. */
+const isCounted = (crdt: CrdtState, { origin, counter }: Dot): boolean =>
+  Object.values(livesOf(crdt)).some(({ ops }) => (ops?.[origin as number] ?? 0) >= counter);
 
 const livesWithout = (lives: Lives, kept: Lives): Lives =>
   Object.fromEntries(Object.entries(lives).filter(([dot]) => !Object.hasOwn(kept, dot)));
