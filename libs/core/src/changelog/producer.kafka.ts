@@ -38,8 +38,11 @@ export class KafkaProducer {
   readonly #topic: string;
   #open: { readonly connection: KafkaConnection; readonly cluster: Cluster } | null = null;
   #identity: Identity | null = null;
-  /** Under which identity a batch was sent before. */
-  readonly #stamped = new WeakMap<PartitionBatch, Identity>();
+  /** Under which identity and number a batch was sent before. */
+  readonly #stamped = new WeakMap<
+    PartitionBatch,
+    { readonly identity: Identity; readonly sequence: number }
+  >();
 
   constructor(address: KafkaAddress, topic: string) {
     this.#address = address;
@@ -91,10 +94,10 @@ export class KafkaProducer {
   }
 
   #stamp(batch: PartitionBatch, identity: Identity): void {
-    if (this.#stamped.get(batch) === identity) return;
-    this.#stamped.set(batch, identity);
+    if (this.#stamped.get(batch)?.identity === identity) return;
     const { producerId, epoch, next } = identity;
     const sequence = next.get(batch.partition) ?? 0;
+    this.#stamped.set(batch, { identity, sequence });
     stampBatch(batch.bytes.subarray(partitionHeaderBytes), { producerId, epoch, sequence });
   }
 
@@ -139,7 +142,7 @@ export class KafkaProducer {
 
   #acknowledge(batch: PartitionBatch): void {
     batch.state = 'durable';
-    const { next } = this.#stamped.get(batch)!;
-    next.set(batch.partition, ((next.get(batch.partition) ?? 0) + batch.count) % sequences);
+    const { identity, sequence } = this.#stamped.get(batch)!;
+    identity.next.set(batch.partition, (sequence + batch.count) % sequences);
   }
 }
