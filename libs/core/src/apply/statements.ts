@@ -196,7 +196,11 @@ const versionFields: readonly (readonly [string, string])[] = [
   ['crdt', 'jsonb'],
 ];
 
-/** Compare-and-set against what was read: dot and seen. The count tells whether a local write slipped in. */
+/** Fails by dividing by zero unless it wrote a version for each key: a local write slipped in. The keys are its first parameter. */
+const allWritten = (writing: string): string =>
+  `with written as (${writing} returning 1) select 1 / (count(*) = cardinality($1))::int from written`;
+
+/** Compare-and-set against what was read: dot and seen. */
 export function updateVersionsSql(table: TargetTable): string {
   const keys = table.key.map(() => 'text');
   const types = [...keys, ...versionFields.map(([, type]) => type), 'smallint', 'bigint', 'jsonb'];
@@ -208,18 +212,18 @@ export function updateVersionsSql(table: TargetTable): string {
     'read_seen',
   ];
   const match = table.key.map((key, at) => `v.${quoteName(key.name)} = u.k${at}::${key.type}`).join(' and ');
-  return `update ${versionTable(table)} v set ${versionFields.map(([name]) => `${name} = u.${name}`).join(', ')}, applied = true
+  return allWritten(`update ${versionTable(table)} v set ${versionFields.map(([name]) => `${name} = u.${name}`).join(', ')}, applied = true
     from unnest(${parameters(types)}) u(${fields.join(', ')})
-    where ${match} and v.origin = u.read_origin and v.counter = u.read_counter and coalesce(v.seen, v.clock) = u.read_seen`;
+    where ${match} and v.origin = u.read_origin and v.counter = u.read_counter and coalesce(v.seen, v.clock) = u.read_seen`);
 }
 
 export function insertVersionsSql(table: TargetTable): string {
   const keys = table.key.map(() => 'text');
   const types = [...keys, ...versionFields.map(([, type]) => type), 'integer'];
   const fields = [...names(keys.length, 'k'), ...versionFields.map(([name]) => name), 'shard'];
-  return `insert into ${versionTable(table)} (${table.key.map((key) => quoteName(key.name)).join(', ')}, ${versionFields.map(([name]) => name).join(', ')}, shard, applied)
+  return allWritten(`insert into ${versionTable(table)} (${table.key.map((key) => quoteName(key.name)).join(', ')}, ${versionFields.map(([name]) => name).join(', ')}, shard, applied)
     select ${table.key.map((key, at) => `u.k${at}::${key.type}`).join(', ')}, ${versionFields.map(([name]) => `u.${name}`).join(', ')}, u.shard, true
-    from unnest(${parameters(types)}) u(${fields.join(', ')}) order by ${table.key.map((_, at) => `u.k${at}`).join(', ')} on conflict do nothing`;
+    from unnest(${parameters(types)}) u(${fields.join(', ')}) order by ${table.key.map((_, at) => `u.k${at}`).join(', ')} on conflict do nothing`);
 }
 
 /** New versions, in the text format of copy. */
@@ -228,13 +232,22 @@ export const copyVersionsSql = (table: TargetTable): string =>
 
 const conflictList = conflictColumns.join(', ');
 
+/**
+ * Siblings stay open until a call resolves them, also when something has been written over them; so masters that never held them cannot find them, and
+ * whoever adds one publishes it.
+ */
+const keepsSiblingsSql = (collection: string): string =>
+  `exists (select from pgquorum.collection s where s.name = ${collection} and s.definition -> 'conflicts' ->> 'strategy' = 'vector-clock')`;
+
 /** Records found here or received: new ones are kept, known ones only advance. */
 export const upsertConflictsSql = `insert into pgquorum.conflict as old (${conflictList}, applied)
-  select ${conflictColumns.map((name) => `r.${name}`).join(', ')}, true from jsonb_populate_recordset(null::pgquorum.conflict, $1::jsonb) r order by r.id
-  on conflict (id) do update set state = excluded.state, state_hlc = excluded.state_hlc, state_origin = excluded.state_origin, applied = true
+  select ${conflictColumns.map((name) => (name === 'state' ? `case when r.state = 'superseded' and r.kind <> 'replaced' and ${keepsSiblingsSql('r.collection')} then 'open' else r.state end` : `r.${name}`)).join(', ')},
+    not ${keepsSiblingsSql('r.collection')}
+  from jsonb_populate_recordset(null::pgquorum.conflict, $1::jsonb) r order by r.id
+  on conflict (id) do update set state = excluded.state, state_hlc = excluded.state_hlc, state_origin = excluded.state_origin, decided_by = excluded.decided_by, reason = excluded.reason, applied = true
   where ${advancesSql('excluded', 'old')}`;
 
-export const supersedeSql = `update pgquorum.conflict c set state = 'superseded', state_hlc = $2, state_origin = $3, applied = true where c.id = any($1::uuid[]) and c.state = 'open'`;
+export const supersedeSql = `update pgquorum.conflict c set state = 'superseded', state_hlc = $2, state_origin = $3, applied = true where c.id = any($1::uuid[]) and c.state = 'open' and not ${keepsSiblingsSql('c.collection')}`;
 
 export const rememberRequestsSql = `insert into pgquorum.request (collection, key, request, origin, counter, hlc)
   select $1, u.key, u.request, u.origin, u.counter, u.hlc from unnest($2::text[], $3::uuid[], $4::smallint[], $5::bigint[], $6::bigint[]) u(key, request, origin, counter, hlc) order by 2, 3 on conflict do nothing`;

@@ -5,7 +5,6 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { readCollection } from '../collections/catalog.pg.ts';
-import type { CollectionTable } from '../collections/definition.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
 import { requestError } from '../postgres/request-error.ts';
@@ -20,15 +19,8 @@ import {
   type VersionView,
 } from '../versioning/version-view.ts';
 import type { NodeNumber, ShardNumber } from '../versioning/version.ts';
+import { LockedKey, type LockedVersion, type RowTexts } from './locked-key.pg.ts';
 import { conflictColumns, conflictJsonSql, type ConflictJson } from './record.ts';
-import {
-  columnsSql,
-  deleteRowSql,
-  lockRowSql,
-  lockVersionSql,
-  writeRowSql,
-  type TableColumn,
-} from './restore-statements.ts';
 import { checkConflictId } from './store.pg.ts';
 
 export interface RestoreResult {
@@ -48,15 +40,6 @@ export interface RestoreOptions {
   /** `<origin>.<counter>`: restores only if this is the key's version now. */
   readonly ifMatch: string | null;
   readonly deadline: Deadline;
-}
-
-interface LockedVersion extends VersionColumns {
-  readonly rank: number;
-  readonly epoch: string;
-  readonly deleted: boolean;
-  readonly request: string | null;
-  readonly crdt: unknown;
-  readonly shard: number;
 }
 
 export class ConflictRestorer {
@@ -171,13 +154,8 @@ async function restoreOn(
   const collection = await readCollection(client, unlocked.collection);
   if (collection === null)
     throw new PgquorumError('collection_not_found', `collection ${unlocked.collection}`);
-  const { table } = collection;
-  const { rows: columns } = await client.query<TableColumn>(columnsSql, [table.schema, table.table]);
-  const keyTexts = JSON.stringify(unlocked.key_texts);
-  const row =
-    (await client.query<{ row: Record<string, string | null> }>(lockRowSql(table, columns), [keyTexts]))
-      .rows[0]?.row ?? null;
-  const current = (await client.query<LockedVersion>(lockVersionSql(table), [keyTexts])).rows[0] ?? null;
+  const locked = await LockedKey.lock(client, collection.table, unlocked.key_texts);
+  const { row, version: current } = locked;
   if (ifMatch !== null && (current === null || versionText(current.origin, current.counter) !== ifMatch)) {
     throw new PgquorumError(
       'version_mismatch',
@@ -187,9 +165,10 @@ async function restoreOn(
     );
   }
   const record = (await readRecord(client, id, ' for update')) ?? unlocked;
-  await writeLoser({ client, table, columns, record, keyTexts, exists: row !== null });
-  const version = (await client.query<LockedVersion>(lockVersionSql(table), [keyTexts])).rows[0];
-  if (version === undefined)
+  if (!record.loser_deleted) await locked.put((record.loser_row ?? {}) as RowTexts);
+  else if (row !== null) await locked.remove();
+  const version = await locked.versionNow();
+  if (version === null)
     throw new PgquorumError(
       'conflict_not_restorable',
       'the key was never written on this node and the losing write was a delete',
@@ -223,40 +202,11 @@ async function readRecord(client: pg.PoolClient, id: string, suffix: string): Pr
   return found.rows[0]?.record ?? null;
 }
 
-interface WriteLoserOptions {
-  readonly client: pg.PoolClient;
-  readonly table: CollectionTable;
-  readonly columns: readonly TableColumn[];
-  readonly record: ConflictJson;
-  readonly keyTexts: string;
-  readonly exists: boolean;
-}
-
-async function writeLoser({
-  client,
-  table,
-  columns,
-  record,
-  keyTexts,
-  exists,
-}: WriteLoserOptions): Promise<void> {
-  if (record.loser_deleted) {
-    if (exists) await client.query(deleteRowSql(table), [keyTexts]);
-    return;
-  }
-  const values = (record.loser_row ?? {}) as Readonly<Record<string, string | null>>;
-  const known = columns.filter((column) => Object.hasOwn(values, column.name));
-  const missing = Object.keys(values).find((name) => !columns.some((column) => column.name === name));
-  if (missing !== undefined)
-    throw new PgquorumError('conflict_not_restorable', `the table has no column ${missing} any more`);
-  await client.query(writeRowSql(table, known), [JSON.stringify(values)]);
-}
-
 interface ReplacedOptions {
   readonly client: pg.PoolClient;
   readonly record: ConflictJson;
   readonly current: LockedVersion;
-  readonly row: Record<string, string | null> | null;
+  readonly row: RowTexts | null;
   readonly version: LockedVersion;
 }
 

@@ -240,6 +240,13 @@ export const errorCodes = {
     'There is no such conflict record',
     'List them with GET /v1/conflicts.',
   ),
+  conflict_not_resolvable: entry(
+    409,
+    'FAILED_PRECONDITION',
+    false,
+    'The conflict can not be resolved so',
+    'The key has no row here that could be kept: give the embedding, or restore a losing row.',
+  ),
   conflict_not_restorable: entry(
     409,
     'FAILED_PRECONDITION',
