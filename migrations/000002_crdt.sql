@@ -106,40 +106,59 @@ end
 $$;
 comment on function pgquorum.crdt_check(jsonb, jsonb) is 'Refuses operations that the declared fields do not have, and values that can not be used.';
 
+-- Not in language sql: a function called from another one would be planned anew each time.
 create function pgquorum.crdt_total(state jsonb, field text, type text) returns numeric
-  language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-  return coalesce((
-    select sum(case when type = 'g-counter' then c.value::numeric else (c.value ->> 0)::numeric - (c.value ->> 1)::numeric end)
-    from jsonb_each(state) life, jsonb_each(life.value -> 'f' -> field -> case when type = 'g-counter' then 'g' else 'p' end) c
-  ), 0) + coalesce((
-    select sum(one.amount) from (
+  language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp as $$
+declare
+  cells numeric;
+  requests numeric;
+begin
+  if type = 'g-counter' then
+    select sum(c.value::numeric) into cells from jsonb_each(state) life, jsonb_each(life.value -> 'f' -> field -> 'g') c;
+  else
+    select sum((c.value ->> 0)::numeric - (c.value ->> 1)::numeric) into cells from jsonb_each(state) life, jsonb_each(life.value -> 'f' -> field -> 'p') c;
+  end if;
+  if jsonb_path_exists(state, '$.*.k') then
+    select sum(one.amount) into requests from (
       select max((k.value -> 'd' ->> field)::numeric) as amount from jsonb_each(state) life, jsonb_each(life.value -> 'k') k group by k.key
-    ) one where type <> 'g-counter' or one.amount > 0
-  ), 0);
+    ) one where type <> 'g-counter' or one.amount > 0;
+  end if;
+  return coalesce(cells, 0) + coalesce(requests, 0);
+end
+$$;
 comment on function pgquorum.crdt_total(jsonb, text, text) is 'What a counter''s cells and its distinct requests add up to.';
 
 create function pgquorum.crdt_value(state jsonb, field text, type text) returns jsonb
-  language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-  return case type
-    when 'lww-register' then coalesce((
-      select one.register -> 0
-      from jsonb_each(state) life, lateral (select life.value -> 'f' -> field -> 'r' as register offset 0) one
-      where one.register is not null
-      order by (one.register ->> 1)::numeric desc, (one.register ->> 2)::numeric desc, (one.register ->> 3)::numeric desc limit 1
-    ), 'null')
-    when 'or-set' then coalesce((
-      select jsonb_agg(one.element order by jsonb_typeof(one.element),
-        case jsonb_typeof(one.element) when 'number' then one.element::numeric when 'boolean' then (one.element = 'true')::integer end,
-        (one.element #>> '{}') collate "C")
-      from (select distinct s.key::jsonb as element from jsonb_each(state) life, jsonb_each(life.value -> 'f' -> field -> 's') s) one
-    ), '[]')
-    else to_jsonb(least(greatest(pgquorum.crdt_total(state, field, type), -9007199254740991), 9007199254740991))
-  end;
+  language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp as $$
+begin
+  case type
+    when 'lww-register' then
+      return coalesce((
+        select one.register -> 0
+        from jsonb_each(state) life, lateral (select life.value -> 'f' -> field -> 'r' as register offset 0) one
+        where one.register is not null
+        order by (one.register ->> 1)::numeric desc, (one.register ->> 2)::numeric desc, (one.register ->> 3)::numeric desc limit 1
+      ), 'null');
+    when 'or-set' then
+      return coalesce((
+        select jsonb_agg(one.element order by jsonb_typeof(one.element),
+          case jsonb_typeof(one.element) when 'number' then one.element::numeric when 'boolean' then (one.element = 'true')::integer end,
+          (one.element #>> '{}') collate "C")
+        from (select distinct s.key::jsonb as element from jsonb_each(state) life, jsonb_each(life.value -> 'f' -> field -> 's') s) one
+      ), '[]');
+    else
+      return to_jsonb(least(greatest(pgquorum.crdt_total(state, field, type), -9007199254740991), 9007199254740991));
+  end case;
+end
+$$;
 comment on function pgquorum.crdt_value(jsonb, text, text) is 'The value of a CRDT field of this type: a number, any JSON, or a sorted array.';
 
 create function pgquorum.crdt_values(state jsonb, fields jsonb) returns jsonb
-  language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+  language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp as $$
+begin
   return coalesce((select jsonb_object_agg(f.key, pgquorum.crdt_value(state, f.key, f.value)) from jsonb_each_text(fields) f), '{}');
+end
+$$;
 comment on function pgquorum.crdt_values(jsonb, jsonb) is 'The values of all declared CRDT fields: 0, null and [] when nothing was done to them.';
 
 create function pgquorum.crdt_apply(
@@ -213,12 +232,12 @@ comment on function pgquorum.crdt_apply(jsonb, jsonb, jsonb, integer, bigint, bi
 
 -- What SQL clients call ------------------------------------------------------------------------------------------------------------
 -- These read and write tables that users have no rights on, as pgquorum's own role: so each asks for the caller's rights on the collection's table
--- itself, those that an update, or a select, of a row would need.
+-- itself, those that an update, or a select, of a row would need. Plans are generic: planning costs more than these lookups.
 
 create function pgquorum.crdt_target(
   collection text, key text, writes boolean,
   out rows text, out versions text, out matches text, out key_sql text, out texts text[], out fields jsonb
-) language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+) language plpgsql stable set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   found_collection pgquorum.collection;
@@ -233,9 +252,11 @@ begin
   end if;
   rows := format('%I.%I', found_collection.table_schema, found_collection.table_name);
   target := rows::regclass;
-  select has_table_privilege(r.oid, target, 'select') and (not writes or has_table_privilege(r.oid, target, 'update'))
-      and (not c.relrowsecurity or r.rolsuper or r.rolbypassrls or (pg_has_role(r.oid, c.relowner, 'usage') and not c.relforcerowsecurity))
-    into allowed from pg_class c, pg_roles r where c.oid = target and r.rolname = caller;
+  allowed := has_table_privilege(caller, target, 'select') and (not writes or has_table_privilege(caller, target, 'update'));
+  if allowed and (select c.relrowsecurity from pg_class c where c.oid = target) then
+    select r.rolsuper or r.rolbypassrls or (pg_has_role(r.oid, c.relowner, 'usage') and not c.relforcerowsecurity)
+      into allowed from pg_class c, pg_roles r where c.oid = target and r.rolname = caller;
+  end if;
   if allowed is distinct from true then
     raise exception 'permission denied for collection %', found_collection.name using errcode = '42501',
       hint = format('The role %I needs %s on table %s, and no row-level security that applies to it: its policies can not be asked here.', caller, case when writes then 'select and update' else 'select' end, rows);
@@ -261,7 +282,7 @@ revoke execute on function pgquorum.crdt_target(text, text, boolean) from public
 create function pgquorum.crdt_change(
   collection text, key text, operations jsonb, request uuid default null,
   out origin smallint, out counter bigint, out hlc bigint, out repeated boolean, out crdt jsonb
-) language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set datestyle = 'ISO, YMD' set bytea_output = hex as $$
+) language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set datestyle = 'ISO, YMD' set bytea_output = hex as $$
 #variable_conflict use_column
 declare
   target record;
@@ -352,7 +373,7 @@ create function pgquorum.set_remove(collection text, key text, field text, eleme
 comment on function pgquorum.set_remove(text, text, text, text) is 'Removes an element from an or-set of a row. Returns the elements that are left.';
 
 create function pgquorum.crdt_get(collection text, key text) returns jsonb
-  language plpgsql stable security definer set search_path = pg_catalog, pg_temp set datestyle = 'ISO, YMD' set bytea_output = hex as $$
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set datestyle = 'ISO, YMD' set bytea_output = hex as $$
 #variable_conflict use_column
 declare
   target record;

@@ -50,6 +50,7 @@ COMMENT ON FUNCTION pgquorum.advance_dot(at_least bigint) IS 'Sets the sequence 
 CREATE FUNCTION pgquorum.crdt_change(collection text, key text, operations jsonb, request uuid DEFAULT NULL::uuid, OUT origin smallint, OUT counter bigint, OUT hlc bigint, OUT repeated boolean, OUT crdt jsonb) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
     SET "DateStyle" TO 'ISO, YMD'
     SET bytea_output TO 'hex'
     AS $_$
@@ -319,6 +320,7 @@ COMMENT ON FUNCTION pgquorum.crdt_element(value jsonb) IS 'The text under which 
 CREATE FUNCTION pgquorum.crdt_get(collection text, key text) RETURNS jsonb
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
     SET "DateStyle" TO 'ISO, YMD'
     SET bytea_output TO 'hex'
     AS $$
@@ -406,6 +408,7 @@ COMMENT ON FUNCTION pgquorum.crdt_put(target jsonb, path text[], value jsonb) IS
 CREATE FUNCTION pgquorum.crdt_target(collection text, key text, writes boolean, OUT rows text, OUT versions text, OUT matches text, OUT key_sql text, OUT texts text[], OUT fields jsonb) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $_$
 #variable_conflict use_column
 declare
@@ -421,9 +424,11 @@ begin
   end if;
   rows := format('%I.%I', found_collection.table_schema, found_collection.table_name);
   target := rows::regclass;
-  select has_table_privilege(r.oid, target, 'select') and (not writes or has_table_privilege(r.oid, target, 'update'))
-      and (not c.relrowsecurity or r.rolsuper or r.rolbypassrls or (pg_has_role(r.oid, c.relowner, 'usage') and not c.relforcerowsecurity))
-    into allowed from pg_class c, pg_roles r where c.oid = target and r.rolname = caller;
+  allowed := has_table_privilege(caller, target, 'select') and (not writes or has_table_privilege(caller, target, 'update'));
+  if allowed and (select c.relrowsecurity from pg_class c where c.oid = target) then
+    select r.rolsuper or r.rolbypassrls or (pg_has_role(r.oid, c.relowner, 'usage') and not c.relforcerowsecurity)
+      into allowed from pg_class c, pg_roles r where c.oid = target and r.rolname = caller;
+  end if;
   if allowed is distinct from true then
     raise exception 'permission denied for collection %', found_collection.name using errcode = '42501',
       hint = format('The role %I needs %s on table %s, and no row-level security that applies to it: its policies can not be asked here.', caller, case when writes then 'select and update' else 'select' end, rows);
@@ -455,9 +460,26 @@ COMMENT ON FUNCTION pgquorum.crdt_target(collection text, key text, writes boole
 --
 
 CREATE FUNCTION pgquorum.crdt_total(state jsonb, field text, type text) RETURNS numeric
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     SET search_path TO 'pg_catalog', 'pg_temp'
-    RETURN (COALESCE((SELECT sum(CASE WHEN (crdt_total.type = 'g-counter'::text) THEN (c.value)::numeric ELSE (((c.value ->> 0))::numeric - ((c.value ->> 1))::numeric) END) AS sum FROM jsonb_each(crdt_total.state) life(key, value), LATERAL jsonb_each((((life.value -> 'f'::text) -> crdt_total.field) -> CASE WHEN (crdt_total.type = 'g-counter'::text) THEN 'g'::text ELSE 'p'::text END)) c(key, value)), (0)::numeric) + COALESCE((SELECT sum(one.amount) AS sum FROM (SELECT max((((k.value -> 'd'::text) ->> crdt_total.field))::numeric) AS amount FROM jsonb_each(crdt_total.state) life(key, value), LATERAL jsonb_each((life.value -> 'k'::text)) k(key, value) GROUP BY k.key) one WHERE ((crdt_total.type <> 'g-counter'::text) OR (one.amount > (0)::numeric))), (0)::numeric));
+    AS $_$
+declare
+  cells numeric;
+  requests numeric;
+begin
+  if type = 'g-counter' then
+    select sum(c.value::numeric) into cells from jsonb_each(state) life, jsonb_each(life.value -> 'f' -> field -> 'g') c;
+  else
+    select sum((c.value ->> 0)::numeric - (c.value ->> 1)::numeric) into cells from jsonb_each(state) life, jsonb_each(life.value -> 'f' -> field -> 'p') c;
+  end if;
+  if jsonb_path_exists(state, '$.*.k') then
+    select sum(one.amount) into requests from (
+      select max((k.value -> 'd' ->> field)::numeric) as amount from jsonb_each(state) life, jsonb_each(life.value -> 'k') k group by k.key
+    ) one where type <> 'g-counter' or one.amount > 0;
+  end if;
+  return coalesce(cells, 0) + coalesce(requests, 0);
+end
+$_$;
 
 --
 -- Name: FUNCTION crdt_total(state jsonb, field text, type text); Type: COMMENT; Schema: pgquorum; Owner: -
@@ -470,9 +492,30 @@ COMMENT ON FUNCTION pgquorum.crdt_total(state jsonb, field text, type text) IS '
 --
 
 CREATE FUNCTION pgquorum.crdt_value(state jsonb, field text, type text) RETURNS jsonb
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     SET search_path TO 'pg_catalog', 'pg_temp'
-    RETURN CASE type WHEN 'lww-register'::text THEN COALESCE((SELECT (one.register -> 0) FROM jsonb_each(crdt_value.state) life(key, value), LATERAL (SELECT (((life.value -> 'f'::text) -> crdt_value.field) -> 'r'::text) AS register OFFSET 0) one WHERE (one.register IS NOT NULL) ORDER BY ((one.register ->> 1))::numeric DESC, ((one.register ->> 2))::numeric DESC, ((one.register ->> 3))::numeric DESC LIMIT 1), 'null'::jsonb) WHEN 'or-set'::text THEN COALESCE((SELECT jsonb_agg(one.element ORDER BY (jsonb_typeof(one.element)), CASE jsonb_typeof(one.element) WHEN 'number'::text THEN (one.element)::numeric WHEN 'boolean'::text THEN (((one.element = 'true'::jsonb))::integer)::numeric ELSE NULL::numeric END, ((one.element #>> '{}'::text[]) COLLATE "C")) AS jsonb_agg FROM (SELECT DISTINCT (s.key)::jsonb AS element FROM jsonb_each(crdt_value.state) life(key, value), LATERAL jsonb_each((((life.value -> 'f'::text) -> crdt_value.field) -> 's'::text)) s(key, value)) one), '[]'::jsonb) ELSE to_jsonb(LEAST(GREATEST(pgquorum.crdt_total(state, field, type), ('-9007199254740991'::bigint)::numeric), ('9007199254740991'::bigint)::numeric)) END;
+    AS $$
+begin
+  case type
+    when 'lww-register' then
+      return coalesce((
+        select one.register -> 0
+        from jsonb_each(state) life, lateral (select life.value -> 'f' -> field -> 'r' as register offset 0) one
+        where one.register is not null
+        order by (one.register ->> 1)::numeric desc, (one.register ->> 2)::numeric desc, (one.register ->> 3)::numeric desc limit 1
+      ), 'null');
+    when 'or-set' then
+      return coalesce((
+        select jsonb_agg(one.element order by jsonb_typeof(one.element),
+          case jsonb_typeof(one.element) when 'number' then one.element::numeric when 'boolean' then (one.element = 'true')::integer end,
+          (one.element #>> '{}') collate "C")
+        from (select distinct s.key::jsonb as element from jsonb_each(state) life, jsonb_each(life.value -> 'f' -> field -> 's') s) one
+      ), '[]');
+    else
+      return to_jsonb(least(greatest(pgquorum.crdt_total(state, field, type), -9007199254740991), 9007199254740991));
+  end case;
+end
+$$;
 
 --
 -- Name: FUNCTION crdt_value(state jsonb, field text, type text); Type: COMMENT; Schema: pgquorum; Owner: -
@@ -485,9 +528,13 @@ COMMENT ON FUNCTION pgquorum.crdt_value(state jsonb, field text, type text) IS '
 --
 
 CREATE FUNCTION pgquorum.crdt_values(state jsonb, fields jsonb) RETURNS jsonb
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     SET search_path TO 'pg_catalog', 'pg_temp'
-    RETURN COALESCE((SELECT jsonb_object_agg(f.key, pgquorum.crdt_value(crdt_values.state, f.key, f.value)) AS jsonb_object_agg FROM jsonb_each_text(crdt_values.fields) f(key, value)), '{}'::jsonb);
+    AS $$
+begin
+  return coalesce((select jsonb_object_agg(f.key, pgquorum.crdt_value(state, f.key, f.value)) from jsonb_each_text(fields) f), '{}');
+end
+$$;
 
 --
 -- Name: FUNCTION crdt_values(state jsonb, fields jsonb); Type: COMMENT; Schema: pgquorum; Owner: -
