@@ -258,4 +258,12 @@ $$;
 comment on function pgquorum.advance_dot(bigint) is 'Sets the sequence of dots forward to at least this counter.';
 revoke execute on function pgquorum.advance_dot(bigint) from public;
 
+create function pgquorum.refuse_model(key text, named smallint, present smallint) returns smallint
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception 'key % has an embedding of a later model (place %) than the one named (place %)', key, present, named using errcode = 'PQ011', hint = 'Embed with the later model, or write under another key.';
+end
+$$;
+comment on function pgquorum.refuse_model(text, smallint, smallint) is 'Refuses a write that would lower a key''s rank.';
+
 create publication pgquorum for table pgquorum.heartbeat, pgquorum.conflict with (publish = 'insert, update');

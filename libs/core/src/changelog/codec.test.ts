@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { readFileSync } from 'node:fs';
 import protobuf from 'protobufjs';
+import type { CrdtState } from '../versioning/crdt/state.ts';
 import type { Epoch, HlcValue, NodeNumber, ShardNumber, Version } from '../versioning/version.ts';
 import type { Change, ConflictRecord, RowImage, WriteChange } from './change.ts';
 import { eventId, messageKey, PROTOBUF } from './codec.ts';
@@ -150,7 +151,7 @@ const versions: fc.Arbitrary<Version> = fc.record({
   request: fc.option(fc.uuid()),
   crdt: fc
     .option(fc.jsonValue({ noUnicodeString: false }).filter((found) => JSON.stringify(found) !== 'null'))
-    .map((found) => (found === null ? null : (JSON.parse(JSON.stringify(found)) as unknown))),
+    .map((found) => (found === null ? null : (JSON.parse(JSON.stringify(found)) as CrdtState))),
 });
 const key = fc.array(fc.string(), { minLength: 1, maxLength: 3 });
 const shard = fc.nat({ max: 4095 }) as fc.Arbitrary<ShardNumber>;

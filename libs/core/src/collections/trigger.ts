@@ -80,12 +80,20 @@ const oneNames = (table: CollectionTable): string[] => table.key.map((_, at) => 
 const oneMatch = (table: CollectionTable, left: string): string =>
   table.key.map(({ name }, at) => `${left}${quoteName(name)} = __key_${at}`).join(' and ');
 
+/** What an insert begins in a collection with CRDT fields (versioning/crdt/state.ts). */
+const newLifeSql = (node: string, counter: string): string =>
+  `jsonb_build_object(${node} || '.' || ${counter}, '{}'::jsonb)`;
+
 /**
  * The usual statement touches one key: then its version is one plain insert or update. These find nothing to do, and leave the key to the bulk
  * statement, when there are more keys, when a tombstone is in the way of an insert, when the key has seen more than its version's
  * clock (only such keys can have open conflicts), or when the sequence is behind.
  */
-function oneKeyStatement(table: CollectionTable, event: Exclude<TriggerEvent, 'truncate'>): string {
+function oneKeyStatement(
+  table: CollectionTable,
+  event: Exclude<TriggerEvent, 'truncate'>,
+  rules: ConflictRules,
+): string {
   const version = versionTable(table);
   const collection = quoteText(table.collection);
   const others = `not exists (select from (${touchedKeys(table, event).replace(' union ', ' union all ')}) k where not (${oneMatch(table, 'k.')}))`;
@@ -97,14 +105,16 @@ function oneKeyStatement(table: CollectionTable, event: Exclude<TriggerEvent, 't
       '',
     );
     return `insert into ${version} (${keyList(table, '')}, ${versionColumns})
-    select ${names.join(', ')}, 0, 0, ${floorSql(collection)}, n.number, __drawn, jsonb_build_object(n.number, __drawn), null, ${deleted}, false, ${hash}, __request, null
+    select ${names.join(', ')}, ${rules.models === undefined ? 0 : 'coalesce(__rank, 0)'}, 0, ${floorSql(collection)}, n.number, __drawn, jsonb_build_object(n.number, __drawn), null, ${deleted}, false, ${hash}, __request,
+      ${rules.strategy === 'crdt' ? newLifeSql('n.number', '__drawn') : 'null'}
     from pgquorum.node n where ${others}
     on conflict do nothing`;
   }
+  const ranked = event === 'update' && rules.models !== undefined;
   return `update ${version} v set hlc = greatest(${floorSql(collection)}, v.hlc + 1), origin = n.number, counter = __drawn,
-      clock = v.clock || jsonb_build_object(n.number, __drawn), deleted = ${deleted}, applied = false, request = __request
+      clock = v.clock || jsonb_build_object(n.number, __drawn), deleted = ${deleted}, applied = false, request = __request${ranked ? ', rank = coalesce(__rank, v.rank)' : ''}
     from pgquorum.node n
-    where ${oneMatch(table, 'v.')} and v.seen is null and coalesce((v.clock ->> n.number::text)::bigint, 0) < __drawn and ${others}`;
+    where ${oneMatch(table, 'v.')} and v.seen is null and coalesce((v.clock ->> n.number::text)::bigint, 0) < __drawn${ranked ? ' and (__rank is null or __rank >= v.rank)' : ''}${rules.strategy === 'crdt' ? ' and not v.deleted' : ''} and ${others}`;
 }
 
 /** Siblings of the strategy vector-clock stay open, whatever is written over them, until a call resolves them. */
@@ -130,11 +140,13 @@ function bulkStatements(table: CollectionTable, event: TriggerEvent, rules: Conf
       ? 'true'
       : `(select true from ${quoteTable({ schema: table.schema, name: table.table })} t where ${keyMatch(table, 't.', 'k.')}) is null`;
   const distinctKeys = distinctKeysSql(table, event);
+  const ranked = rules.models !== undefined && (event === 'insert' || event === 'update');
+  const lives = rules.strategy === 'crdt';
   const seenOwn = `coalesce((coalesce(v.seen, v.clock) ->> __me::text)::bigint, 0)`;
   return `  select n.number, ${floorSql(collection)} into strict __me, __floor from pgquorum.node n;
   insert into ${version} as v (${keys}, ${versionColumns})
-  select ${keyList(table, 'k.')}, 0, 0, __floor, __me, k.counter, jsonb_build_object(__me, k.counter), null, ${deleted}, false,
-    ${shardSql(table, 'k.')}, __request, null
+  select ${keyList(table, 'k.')}, ${ranked ? 'coalesce(__rank, 0)' : 0}, 0, __floor, __me, k.counter, jsonb_build_object(__me, k.counter), null, ${deleted}, false,
+    ${shardSql(table, 'k.')}, __request, ${lives ? newLifeSql('__me', 'k.counter') : 'null'}
   from (select ${keys}, nextval('pgquorum.dot') as counter from (${distinctKeys} order by ${keys}) distinct_keys) k
   on conflict (${keys}) do update set
     hlc = greatest(excluded.hlc, v.hlc + 1),
@@ -144,17 +156,45 @@ function bulkStatements(table: CollectionTable, event: TriggerEvent, rules: Conf
       when set_config('pgquorum.dot_behind', 'on', true) = 'on' then ${seenOwn} + 1 end,
     clock = coalesce(v.seen, v.clock) || excluded.clock,
     seen = ${rules.strategy === 'vector-clock' ? 'null' : `case when v.seen is not null and set_config('pgquorum.seen_more', 'on', true) is null then v.seen end`},
-    deleted = excluded.deleted, applied = false, request = excluded.request;
+    deleted = excluded.deleted, applied = false, request = excluded.request${
+      ranked
+        ? `,
+    rank = case when __rank is null then v.rank when __rank >= v.rank then __rank else pgquorum.refuse_model(${keyTextSql(table, 'v.')}, __rank, v.rank) end`
+        : ''
+    }${
+      // An insert where a tombstone was takes the place of all lives that were seen here, unless it brings the deleted row back.
+      lives
+        ? `,
+    crdt = case when v.deleted and not excluded.deleted and current_setting('pgquorum.revive', true) is distinct from 'on'
+      then ${newLifeSql('__me', `greatest(excluded.counter, ${seenOwn} + 1)`)} else v.crdt end`
+        : ''
+    };
   -- Rare: the sequence was behind what a key had seen of our own counters. Draw anew for all keys, beyond every counter given.
   if current_setting('pgquorum.dot_behind', true) = 'on' then
     perform set_config('pgquorum.dot_behind', 'off', true);
     select max(v.counter) into __highest from ${version} v join (${distinctKeys}) k on ${keyMatch(table, 'v.', 'k.')};
     perform pgquorum.advance_dot(__highest);
-    update ${version} v set counter = k.counter, clock = v.clock || jsonb_build_object(__me, k.counter)
+    update ${version} v set counter = k.counter, clock = v.clock || jsonb_build_object(__me, k.counter)${
+      lives
+        ? `,
+      crdt = case when v.crdt ? (__me || '.' || v.counter) then ${newLifeSql('__me', 'k.counter')} else v.crdt end`
+        : ''
+    }
     from (select ${keys}, nextval('pgquorum.dot') as counter from (${distinctKeys} order by ${keys}) distinct_keys) k
     where ${keyMatch(table, 'v.', 'k.')};
   end if;
 ${supersedeOpen(table, event, rules)}`;
+}
+
+/** A write may name its embedding model; its rank is the model's place. */
+function modelRank({ models }: ConflictRules): string {
+  if (models === undefined) return '';
+  return `  if __model is not null then
+    __rank := array_position(array[${models.map(quoteText).join(', ')}], __model);
+    if __rank is null then
+      raise exception 'the collection does not list the model that the write names' using errcode = 'PQ010', hint = 'Append it to conflicts.models of the collection.';
+    end if;
+  end if;\n`;
 }
 
 /** Only sessions of `ownRole` may keep a write from being versioned, with the setting that apply uses. */
@@ -176,7 +216,8 @@ export function triggerFunction(
       : `  select ${keyList(table, 'k.')} into ${oneNames(table).join(', ')} from ${event === 'delete' ? 'old_rows' : 'new_rows'} k;
   if not found then return null; end if;
   __drawn := nextval('pgquorum.dot');
-  ${oneKeyStatement(table, event)};\n`;
+  ${oneKeyStatement(table, event, rules)};\n`;
+  const models = event === 'insert' || event === 'update' ? modelRank(rules) : '';
   const bulk = bulkStatements(table, event, rules);
   return `create or replace function ${functionName(table, event)}() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off${textFormats(table)} as $body$
@@ -186,9 +227,9 @@ ${table.key.map(({ type }, at) => `  __key_${at} ${type};\n`).join('')}  __drawn
   __me smallint;
   __floor bigint;
   __highest bigint;
-begin
+${models === '' ? '' : "  __model text := nullif(current_setting('pgquorum.model', true), '');\n  __rank smallint;\n"}begin
   if current_setting('pgquorum.apply', true) = 'on' and session_user = ${quoteText(ownRole)} then return null; end if;
-${isolation}${oneKey}${event === 'truncate' ? bulk : `  if not found then\n${bulk}\n  end if;`}
+${models}${isolation}${oneKey}${event === 'truncate' ? bulk : `  if not found then\n${bulk}\n  end if;`}
   if __request is not null then
     insert into pgquorum.request (collection, key, request, origin, counter, hlc)
     select ${collection}, ${keyTextSql(table, 'k.')}, __request, v.origin, v.counter, v.hlc
