@@ -1,10 +1,11 @@
 /**
  * The apply transaction. Invariants, and what would break them:
  * - a row and its version are changed together, or not at all: versions are written by compare-and-set against what the plan was made from; a
- *   count that is off means that a local write slipped in between, so all is rolled back and done again;
+ *   count that is off means that a local write slipped in between, so the statement fails, and all is rolled back and done again;
  * - rows are locked before versions and both in key order, as users' statements take them; a tombstone's version is never locked before its
  *   row exists: a user's insert would wait for us with its row in hand while we wait for that row;
  * - the applier gives way: a short lock_timeout, then it starts over;
+ * - nothing that has to be looked at here may be left when the commit is sent along with the writes: what can go wrong makes a statement fail;
  * - locks are taken in one statement and read under in a later one: a locking statement may return what its older snapshot saw.
  */
 import type { DataChange } from '../changelog/change.ts';
@@ -68,12 +69,16 @@ async function applyOnce(
   try {
     // Everything is sent at once; the server runs it in order, so locks come before the reads under them.
     await all([started, ...works.map((work) => work.read())]);
-    const writes: Promise<unknown>[] = [];
-    for (const work of works) writes.push(work.write(counts));
-    if (request.progress !== null) writes.push(writeProgress(session, request.progress));
-    if (request.also) writes.push(request.also(session));
-    await all(writes);
-    await session.client.query('commit');
+    for (const work of works) await work.prepare(counts);
+    const sent: Promise<unknown>[] = [];
+    const unchecked = works.filter((work) => !work.send(sent));
+    if (request.progress !== null) sent.push(writeProgress(session, request.progress));
+    if (request.also) sent.push(request.also(session));
+    // A round trip less: after a statement that failed the server takes a commit for a rollback.
+    const along = unchecked.length === 0 && (await allLeft(sent));
+    if (along) sent.push(session.client.query('commit'));
+    await all(sent);
+    if (!along) await session.client.query('commit');
     return counts;
   } catch (cause) {
     await session.client.query('rollback').catch(() => undefined); // the connection may be what failed
@@ -100,6 +105,14 @@ async function findTable(
       return null;
     throw cause;
   }
+}
+
+/** False when a statement was refused on this side: the server knows nothing of it and would commit the others. The driver says so within a turn of the loop. */
+async function allLeft(sent: readonly Promise<unknown>[]): Promise<boolean> {
+  let left = true;
+  for (const one of sent) one.catch(() => (left = false));
+  await new Promise((resolve) => setImmediate(resolve));
+  return left;
 }
 
 /** Waits for all, then throws the first failure: nothing of a broken transaction may still be on its way when it is rolled back. */

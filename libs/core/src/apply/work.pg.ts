@@ -37,6 +37,11 @@ export class CollectionWork {
   private readonly copying: boolean;
   /** Null where nothing may be copied. */
   private order: KeyOrder | null = null;
+  private writing: {
+    readonly planned: readonly Planned[];
+    readonly winners: readonly Planned[];
+    readonly records: readonly ConflictRecord[];
+  } = { planned: [], winners: [], records: [] };
 
   constructor(session: ApplySession, table: TargetTable, changes: readonly DataChange[], copying: boolean) {
     this.statements = new CollectionStatements(session, table);
@@ -106,8 +111,8 @@ export class CollectionWork {
     return this.order === null ? planned : inOrder(this.order, planned, ({ work }) => work.key);
   }
 
-  /** Sends every writing statement; rejects with LocalWriteSlippedIn when a version was not what it was planned from. */
-  async write(counts: ApplyCounts): Promise<void> {
+  /** Decides what is to be written, and reads what losers need. */
+  async prepare(counts: ApplyCounts): Promise<void> {
     const planned = this.plan();
     const winners = planned.filter((one) => one.plan.winner !== null);
     counts.vanished += this.local.vanished;
@@ -115,8 +120,16 @@ export class CollectionWork {
     counts.skipped += this.keys.size - winners.length;
     const records = await this.newRecords(planned);
     counts.conflicts += records.length;
-    const sent: Promise<unknown>[] = [];
-    this.writeRows(winners, sent);
+    this.writing = { planned, winners, records };
+  }
+
+  /**
+   * Sends every writing statement at once; one rejects with LocalWriteSlippedIn when a version was not what it was planned from. False when what is
+   * answered has to be looked at before the transaction may be committed; else each statement fails by itself if it must not be.
+   */
+  send(sent: Promise<unknown>[]): boolean {
+    const { planned, winners, records } = this.writing;
+    const removes = this.writeRows(winners, sent);
     writeVersions(this.statements, planned, sent, { copying: this.order !== null });
     const merged = furthest([...records, ...this.conflictChanges.map((change) => change.record)]);
     if (merged.length > 0)
@@ -127,11 +140,7 @@ export class CollectionWork {
       );
     this.supersede(planned, sent);
     this.rememberRequests(sent);
-    const results = await Promise.allSettled(sent);
-    const failed = results
-      .filter((result) => result.status === 'rejected')
-      .map((result) => result.reason as { code?: string });
-    if (failed.length > 0) throw failed.find((reason) => reason.code !== '25P02') ?? failed[0];
+    return !removes && !this.local.userTriggers;
   }
 
   private async newRecords(planned: readonly Planned[]): Promise<ConflictRecord[]> {
@@ -140,7 +149,8 @@ export class CollectionWork {
     return new LoserRows(this.statements.session, this.statements.table, losing).records();
   }
 
-  private writeRows(winners: readonly Planned[], sent: Promise<unknown>[]): void {
+  /** Tells whether rows are removed. */
+  private writeRows(winners: readonly Planned[], sent: Promise<unknown>[]): boolean {
     const rows = new RowWrites(this.statements, this.local.userTriggers);
     const gone = winners.filter(
       ({ work, plan }) => plan.winner!.version.deleted && this.local.present.has(keyText(work.key)),
@@ -159,6 +169,7 @@ export class CollectionWork {
     }
     rows.copyAll(fresh, sent);
     rows.upsertAll(images, sent);
+    return gone.length > 0;
   }
 
   private supersede(planned: readonly Planned[], sent: Promise<unknown>[]): void {
