@@ -70,7 +70,7 @@ const triple = fc.tuple(history, pick, pick, pick).map(([played, ...picks]) => {
   const [a, b, c] = picks.map((at) => played.states[at % played.states.length]!);
   return { played, a: a!, b: b!, c: c! };
 });
-const runs = { numRuns: 800 };
+const runs = { numRuns: 300 };
 
 const expectSame = (a: NodeState, b: NodeState) => {
   expect(a.crdt).toEqual(b.crdt);
@@ -100,6 +100,9 @@ describe('on states that nodes reach', () => {
         const both = merge(a, b);
         expectSame(merge(both, a), both);
         expectSame(merge(both, b), both);
+        // Callers tell by identity that nothing was new.
+        for (const one of [a, b])
+          expect(merge(both, { ...one, crdt: structuredClone(one.crdt) }).crdt).toBe(both.crdt);
         const all = merge(both, c);
         expectSame(merge(all, merge(b, c)), all);
       }),
@@ -116,11 +119,11 @@ describe('on states that nodes reach', () => {
         folds += played.folded.size;
         shared += Object.keys(livesOf(played.current.reduce(merge).crdt)).length > 1 ? 1 : 0;
       }),
-      { numRuns: 2500 },
+      { numRuns: 1000 },
     );
     // Or this would show little.
-    expect(folds).toBeGreaterThan(300);
-    expect(shared).toBeGreaterThan(300);
+    expect(folds).toBeGreaterThan(120);
+    expect(shared).toBeGreaterThan(120);
   });
 
   test('once all is merged everywhere, every node can fold the rest of its requests, and nothing changes', () => {
