@@ -185,6 +185,7 @@ export type ConflictKind =
   'update-update' | 'update-delete' | 'delete-update' | 'delete-delete' | 'insert-insert' | 'model-guard';
 
 export function conflictKind(winner: Version, loser: Version): ConflictKind {
+  if (isOperation(loser)) return 'delete-update'; // also where the row has been inserted again since
   if (winner.rank !== loser.rank) return 'model-guard';
   if (winner.deleted) return loser.deleted ? 'delete-delete' : 'delete-update';
   if (loser.deleted) return 'update-delete';
