@@ -608,6 +608,25 @@ CREATE FUNCTION pgquorum.now_hlc() RETURNS bigint
 COMMENT ON FUNCTION pgquorum.now_hlc() IS 'The wall clock as a hybrid logical clock value.';
 
 --
+-- Name: refuse_model(text, smallint, smallint); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.refuse_model(key text, named smallint, present smallint) RETURNS smallint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  raise exception 'key % has an embedding of a later model (place %) than the one named (place %)', key, present, named using errcode = 'PQ011', hint = 'Embed with the later model, or write under another key.';
+end
+$$;
+
+--
+-- Name: FUNCTION refuse_model(key text, named smallint, present smallint); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.refuse_model(key text, named smallint, present smallint) IS 'Refuses a write that would lower a key''s rank.';
+
+--
 -- Name: register_set(text, text, text, jsonb); Type: FUNCTION; Schema: pgquorum; Owner: -
 --
 
@@ -666,6 +685,24 @@ SET default_tablespace = '';
 SET default_table_access_method = heap;
 
 --
+-- Name: clock_view; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.clock_view (
+    only_row boolean DEFAULT true NOT NULL,
+    found jsonb NOT NULL,
+    at timestamp with time zone NOT NULL,
+    CONSTRAINT clock_view_only_row CHECK (only_row)
+)
+WITH (fillfactor='50');
+
+--
+-- Name: TABLE clock_view; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.clock_view IS 'How far the clocks of all nodes are apart, as a replicator of this node has found: node number -> [offset, round trip] in ms. Only differences mean anything.';
+
+--
 -- Name: collection; Type: TABLE; Schema: pgquorum; Owner: -
 --
 
@@ -717,6 +754,7 @@ CREATE TABLE pgquorum.conflict (
     reason text NOT NULL,
     applied boolean NOT NULL,
     found_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    attempt jsonb,
     CONSTRAINT conflict_kind CHECK ((kind = ANY (ARRAY['update-update'::text, 'update-delete'::text, 'delete-update'::text, 'delete-delete'::text, 'insert-insert'::text, 'returned'::text, 'replaced'::text]))),
     CONSTRAINT conflict_state CHECK ((state = ANY (ARRAY['open'::text, 'superseded'::text, 'resolved'::text, 'restored'::text])))
 );
@@ -738,6 +776,12 @@ COMMENT ON COLUMN pgquorum.conflict.loser_row IS 'The losing row: column name to
 --
 
 COMMENT ON COLUMN pgquorum.conflict.applied IS 'True when replication wrote this state of the record; such rows are not published again.';
+
+--
+-- Name: COLUMN conflict.attempt; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.conflict.attempt IS 'The last time that a resolver failed here, and why: {at, resolver, version, error, tries}. This node''s own; never replicated.';
 
 --
 -- Name: dead_letter; Type: TABLE; Schema: pgquorum; Owner: -
@@ -1082,6 +1126,13 @@ COMMENT ON COLUMN pgquorum.source.lanes IS 'Number of lanes that the rows of pro
 --
 
 COMMENT ON COLUMN pgquorum.source.problem IS 'Why nothing is applied from there at the moment; null when all is well.';
+
+--
+-- Name: clock_view clock_view_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.clock_view
+    ADD CONSTRAINT clock_view_pkey PRIMARY KEY (only_row);
 
 --
 -- Name: collection collection_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -

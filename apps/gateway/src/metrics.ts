@@ -61,46 +61,40 @@ export class GatewayMetrics {
   }
 
   watch(nodes: Nodes, board: StatusBoard): void {
-    const registers = [this.registry];
-    const lag = new Gauge({
-      name: 'pgquorum_replication_lag_seconds',
-      help: 'Age of the newest change or heartbeat applied, by edge.',
-      labelNames: ['from', 'to'],
-      registers,
-    });
-    const bytes = new Gauge({
-      name: 'pgquorum_replication_lag_bytes',
-      help: 'WAL of the origin that the edge has not confirmed.',
-      labelNames: ['from', 'to'],
-      registers,
-    });
-    const conflicts = new Gauge({
-      name: 'pgquorum_conflicts_open',
-      help: 'Open conflict records, by node that was asked.',
-      labelNames: ['node'],
-      registers,
-    });
-    const deadLetters = new Gauge({
-      name: 'pgquorum_dead_letters',
-      help: 'Changes that a node can not apply and keeps for an operator.',
-      labelNames: ['node'],
-      registers,
-    });
-    const up = new Gauge({
-      name: 'pgquorum_node_up',
-      help: '1 when the node can be reached.',
-      labelNames: ['node', 'zone'],
-      registers,
-    });
-    const pool = new Gauge({
-      name: 'pgquorum_pool_connections',
-      help: 'Connections and waiting requests of the pool, by node and state.',
-      labelNames: ['node', 'state'],
-      registers,
-    });
-    const refresh = async (): Promise<void> => {
+    const gauge = <T extends string>(name: string, help: string, labelNames: T[]) =>
+      new Gauge({ name, help, labelNames, registers: [this.registry] });
+    const lag = gauge(
+      'pgquorum_replication_lag_seconds',
+      'Age of the newest change or heartbeat applied, by edge.',
+      ['from', 'to'],
+    );
+    const bytes = gauge(
+      'pgquorum_replication_lag_bytes',
+      'WAL of the origin that the edge has not confirmed.',
+      ['from', 'to'],
+    );
+    const conflicts = gauge('pgquorum_conflicts_open', 'Open conflict records, by node that was asked.', [
+      'node',
+    ]);
+    const deadLetters = gauge(
+      'pgquorum_dead_letters',
+      'Changes that a node can not apply and keeps for an operator.',
+      ['node'],
+    );
+    const clocks = gauge(
+      'pgquorum_clock_offset_ms',
+      'Clock of a node against the median of the nodes, positive when it is ahead.',
+      ['node'],
+    );
+    const up = gauge('pgquorum_node_up', '1 when the node can be reached.', ['node', 'zone']);
+    const pool = gauge(
+      'pgquorum_pool_connections',
+      'Connections and waiting requests of the pool, by node and state.',
+      ['node', 'state'],
+    );
+    this.#refresh = async (): Promise<void> => {
       const status = await board.read();
-      for (const gauge of [lag, bytes, conflicts, deadLetters]) gauge.reset();
+      for (const one of [lag, bytes, conflicts, deadLetters, clocks]) one.reset();
       for (const edge of status.edges) {
         if (edge.ms !== null) lag.set({ from: edge.from, to: edge.to }, edge.ms / 1000);
         if (edge.bytes !== null) bytes.set({ from: edge.from, to: edge.to }, edge.bytes);
@@ -110,6 +104,7 @@ export class GatewayMetrics {
         if (report.facts === null) continue;
         conflicts.set({ node: report.name }, report.facts.openConflicts);
         deadLetters.set({ node: report.name }, report.facts.deadLetters);
+        if (report.clockOffsetMs !== null) clocks.set({ node: report.name }, report.clockOffsetMs);
       }
       for (const { name, pool: connections } of nodes.all) {
         pool.set({ node: name, state: 'idle' }, connections.idleCount);
@@ -117,7 +112,6 @@ export class GatewayMetrics {
         pool.set({ node: name, state: 'waiting' }, connections.waitingCount);
       }
     };
-    this.#refresh = refresh;
   }
 
   #refresh: () => Promise<void> = () => Promise.resolve();

@@ -6,6 +6,7 @@ import { PgquorumError } from '#core/errors/error.ts';
 import type { Logger } from '#core/observability/logger.process.ts';
 import { createRegistry } from '#core/observability/metrics.process.ts';
 import { openCluster } from '#core/topology/open-cluster.pg.ts';
+import { ClocksRunner } from './clocks.runner.ts';
 import { EdgesRunner } from './edges.runner.ts';
 import { FeedRunner } from './feed.runner.ts';
 import { HeartbeatRunner } from './heartbeat.runner.ts';
@@ -22,6 +23,7 @@ class ReplicatorModule {
       providers: [
         { provide: REPLICATION, useValue: replication },
         HeartbeatRunner,
+        ClocksRunner,
         FeedRunner,
         EdgesRunner,
         HousekeepingRunner,

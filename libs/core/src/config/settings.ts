@@ -245,6 +245,33 @@ export const settingsTable = {
     'An edge that lags more than this makes /readyz answer 503.',
     { unit: 'ms' },
   ),
+  clockDriftMaxMs: setting(
+    'PGQUORUM_CLOCK_DRIFT_MAX_MS',
+    integer(1, 86_400_000),
+    500,
+    'A node whose clock is further than this from the median of the nodes is reported degraded. Its changes are applied all the same.',
+    { unit: 'ms' },
+  ),
+  resolversDir: setting(
+    'PGQUORUM_RESOLVERS_DIR',
+    text(),
+    undefined,
+    'Folder with the modules of custom resolvers, the same at every gateway and replicator; unset = SQL functions only.',
+  ),
+  resolverTimeoutMs: setting(
+    'PGQUORUM_RESOLVER_TIMEOUT_MS',
+    integer(10, 600_000),
+    1000,
+    'The longest that a custom resolver may take for one conflict.',
+    { unit: 'ms' },
+  ),
+  resolverMemoryBytesMax: setting(
+    'PGQUORUM_RESOLVER_MEMORY_BYTES_MAX',
+    integer(16 * MIB, 4096 * MIB),
+    128 * MIB,
+    'The most memory that the module of a custom resolver may take.',
+    { unit: 'bytes' },
+  ),
   poolMax: setting('PGQUORUM_POOL_MAX', integer(1, 500), 10, 'Connections of the gateway per node.'),
   bodyBytesMax: setting(
     'PGQUORUM_BODY_BYTES_MAX',
@@ -276,7 +303,8 @@ type UnsetKey =
   | 'kafkaBrokers'
   | 'kafkaReplication'
   | 'apiKeys'
-  | 'replicatorNodes';
+  | 'replicatorNodes'
+  | 'resolversDir';
 
 /** Names with this prefix belong to the test harness, not to the product, and are left alone. */
 const foreignPrefix = 'PGQUORUM_TEST_';

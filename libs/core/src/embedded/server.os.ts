@@ -51,6 +51,8 @@ export interface ServerOptions {
   readonly dataDir: string;
   readonly logFile: string;
   readonly settings: ServerSettings;
+  /** Variables of the server's environment beside those of this process. */
+  readonly environment?: Readonly<Record<string, string>> | undefined;
 }
 
 export class PostgresServer {
@@ -156,7 +158,7 @@ export class PostgresServer {
     const child = spawn(command.file, [...command.args], {
       detached: true,
       stdio: ['ignore', log, log],
-      env: serverEnvironment(),
+      env: { ...serverEnvironment(), ...this.#options.environment },
       cwd: dirname(dataDir),
       ...this.#spawnAccount,
     });

@@ -25,6 +25,8 @@ export interface MastersOptions {
   readonly major?: TestMajor | readonly TestMajor[];
   /** Server settings beside those of tests. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** Variables for the server at a place, 0 for the first. */
+  readonly environment?: (place: number) => Readonly<Record<string, string>>;
   /** Lets the role use replication origins and session_replication_role. */
   readonly originPrivileges?: boolean;
   /** Off by default: a killed server loses nothing without it, only a killed machine would. */
@@ -144,6 +146,7 @@ class Master implements TestMaster {
       dataDir: this.dataDir,
       logFile: this.logFile,
       settings,
+      environment: options.environment?.(place),
     });
     this.#server.onSpawn((pid) => guard.add(pid, this.dataDir));
     this.#server.onExit((_how, pid) => guard.remove(pid));

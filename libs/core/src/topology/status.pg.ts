@@ -1,10 +1,12 @@
 /** The state of the cluster as read from its databases: one statement a node, kept for a moment, so that polling is cheap. */
 import { performance } from 'node:perf_hooks';
+import { drifts } from './clock-drift.ts';
 import {
   edges,
   health,
   nodeStatus,
   notReadyReasons,
+  withClockOffsets,
   type Edge,
   type Health,
   type NodeFacts,
@@ -36,7 +38,8 @@ const factsSql = `select json_build_object(
   'pauses', (select coalesce(json_agg(json_build_object('origin', origin, 'collection', collection, 'code', code)), '[]') from pgquorum.pause),
   'shards', (select count(*) from pgquorum.shard_role where role = 'replica'),
   'openConflicts', (select count(*) from (select from pgquorum.conflict where state = 'open' limit ${countedMax}) c),
-  'deadLetters', (select count(*) from (select from pgquorum.dead_letter limit ${countedMax}) d)
+  'deadLetters', (select count(*) from (select from pgquorum.dead_letter limit ${countedMax}) d),
+  'clocks', (select json_build_object('atMs', ${ms('c.at')}, 'found', c.found) from pgquorum.clock_view c)
 ) as facts`;
 
 export interface NodeView {
@@ -48,6 +51,10 @@ export interface NodeView {
   readonly shards: number | null;
   readonly openConflicts: number | null;
   readonly deadLetters: number | null;
+  /** Its clock against the median of the nodes, positive when it is ahead. */
+  readonly clockOffsetMs: number | null;
+  /** What is wrong with the node while it can be reached. */
+  readonly problem: 'clock_drift' | null;
 }
 
 export interface ClusterStatus {
@@ -92,6 +99,8 @@ export class StatusBoard {
       shards: report.facts?.shards ?? null,
       openConflicts: report.facts?.openConflicts ?? null,
       deadLetters: report.facts?.deadLetters ?? null,
+      clockOffsetMs: report.clockOffsetMs,
+      problem: drifts(report.clockOffsetMs, this.#limits.clockDriftMaxMs) ? 'clock_drift' : null,
     }));
   }
 
@@ -103,7 +112,7 @@ export class StatusBoard {
   }
 
   async #readAll(): Promise<ClusterStatus> {
-    const reports = await Promise.all(this.#nodes.all.map(reportOf));
+    const reports = withClockOffsets(await Promise.all(this.#nodes.all.map(reportOf)), this.#limits);
     const readAtMs = Date.now();
     const allEdges = edges(reports, this.#limits, readAtMs);
     const status = {
@@ -118,7 +127,7 @@ export class StatusBoard {
   }
 }
 
-async function reportOf(node: Node): Promise<NodeReport> {
+async function reportOf(node: Node): Promise<Omit<NodeReport, 'clockOffsetMs'>> {
   const identity = { name: node.name, number: node.number as number, zone: node.zone };
   if (!node.isUp) return { ...identity, facts: null, problem: 'can not be reached' };
   try {

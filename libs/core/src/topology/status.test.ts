@@ -5,11 +5,12 @@ import {
   nodeStatus,
   notReadyReasons,
   replicaStatuses,
+  withClockOffsets,
   type NodeFacts,
   type NodeReport,
 } from './status.ts';
 
-const limits = { failureTimeoutMs: 5000, lagReadyMaxMs: 1000 };
+const limits = { failureTimeoutMs: 5000, lagReadyMaxMs: 1000, clockDriftMaxMs: 500 };
 const nowMs = 1_000_000;
 
 const report = (number: number, facts: Partial<NodeFacts> | null): NodeReport => ({
@@ -17,6 +18,7 @@ const report = (number: number, facts: Partial<NodeFacts> | null): NodeReport =>
   number,
   zone: 'z',
   problem: null,
+  clockOffsetMs: null,
   facts:
     facts === null
       ? null
@@ -34,6 +36,7 @@ const report = (number: number, facts: Partial<NodeFacts> | null): NodeReport =>
           shards: 1,
           openConflicts: 0,
           deadLetters: 0,
+          clocks: null,
           ...facts,
         },
 });
@@ -154,4 +157,41 @@ test('dead letters degrade the cluster: a node differs from the others in their 
     problems: ['node n2 keeps 2 changes that it can not apply as dead letters'],
   });
   expect(notReadyReasons(reports, [])).toEqual([]);
+});
+
+describe('clocks', () => {
+  const found = { 1: [0, 1], 2: [0.4, 1], 3: [-86_400_000, 1] } as const;
+  const three = (atMs: number) =>
+    withClockOffsets(
+      [1, 2, 3].map((number) => report(number, { clocks: { atMs, found } })),
+      limits,
+    );
+
+  test('a node whose clock is too far off is degraded and named, and replication is as ready as before', () => {
+    const reports = three(nowMs);
+    expect(reports.map((one) => one.clockOffsetMs)).toEqual([0, 0.4, -86_400_000]);
+    expect(reports.map((one) => nodeStatus(one, limits))).toEqual(['alive', 'alive', 'degraded']);
+    expect(health(reports, [], limits)).toEqual({
+      status: 'degraded',
+      healthyNodes: 2,
+      totalNodes: 3,
+      problems: [
+        'clock_drift: the clock of node n3 is 86400000 ms behind the median of the nodes, more than 500 ms',
+      ],
+    });
+    expect(notReadyReasons(reports, [])).toEqual([]);
+  });
+
+  test('findings that are old, or of a time before the clock was set, say nothing', () => {
+    for (const atMs of [nowMs - 60_000, nowMs + 3_600_000])
+      expect(three(atMs).map((one) => one.clockOffsetMs)).toEqual([null, null, null]);
+  });
+
+  test('a node that can not be reached has no offset, though others have seen its clock', () => {
+    const reports = withClockOffsets(
+      [report(1, { clocks: { atMs: nowMs, found } }), report(2, {}), report(3, null)],
+      limits,
+    );
+    expect(reports.map((one) => one.clockOffsetMs)).toEqual([0, 0.4, null]);
+  });
 });

@@ -1,4 +1,5 @@
 /** What the databases say about the cluster -> the state of its nodes and edges, and whether replication moves. Pure. */
+import { drifts, offsetsAgainstMedian, type ClockView } from './clock-drift.ts';
 
 /** What one node tells about itself. Times are ms since 1970 of the database's clock; positions are bytes. */
 export interface NodeFacts {
@@ -33,6 +34,11 @@ export interface NodeFacts {
   /** Counted up to a limit. */
   readonly openConflicts: number;
   readonly deadLetters: number;
+  /** What its replicator found of all clocks, and when: node number -> [offset, round trip]. Null when nobody has looked yet. */
+  readonly clocks: {
+    readonly atMs: number;
+    readonly found: Readonly<Record<string, readonly [number, number]>>;
+  } | null;
 }
 
 export interface NodeReport {
@@ -42,14 +48,18 @@ export interface NodeReport {
   /** Null when it can not be reached. */
   readonly facts: NodeFacts | null;
   readonly problem: string | null;
+  /** Its clock against the median of the nodes, positive when it is ahead. Null when it is not known. */
+  readonly clockOffsetMs: number | null;
 }
 
 export interface StatusLimits {
   readonly failureTimeoutMs: number;
   readonly lagReadyMaxMs: number;
+  readonly clockDriftMaxMs: number;
 }
 
-export type NodeStatus = 'alive' | 'suspect' | 'down';
+/** `degraded`: alive, but its clock is too far off. */
+export type NodeStatus = 'alive' | 'degraded' | 'suspect' | 'down';
 export type EdgeState = 'active' | 'lagging' | 'down' | 'paused' | 'resync';
 
 export interface Edge {
@@ -68,11 +78,40 @@ export interface Edge {
 }
 
 /** Reachable, and its replicator writes heartbeats. */
-export function nodeStatus({ facts }: NodeReport, limits: StatusLimits): NodeStatus {
+export function nodeStatus({ facts, clockOffsetMs }: NodeReport, limits: StatusLimits): NodeStatus {
   if (facts === null) return 'down';
-  return facts.heartbeatMs !== null && facts.nowMs - facts.heartbeatMs > limits.failureTimeoutMs
-    ? 'suspect'
-    : 'alive';
+  if (facts.heartbeatMs !== null && facts.nowMs - facts.heartbeatMs > limits.failureTimeoutMs)
+    return 'suspect';
+  return drifts(clockOffsetMs, limits.clockDriftMaxMs) ? 'degraded' : 'alive';
+}
+
+/** Findings older than this many times the failure timeout say nothing any more. */
+const clocksKeptTimes = 3;
+
+/** Reports with each clock's offset. A node that can not be reached has none. */
+export function withClockOffsets(
+  reports: readonly Omit<NodeReport, 'clockOffsetMs'>[],
+  limits: Pick<StatusLimits, 'failureTimeoutMs'>,
+): NodeReport[] {
+  const views = reports.flatMap(({ facts }): ClockView[] => {
+    const clocks = facts?.clocks ?? null;
+    // Written and read by one clock, which may have been set in between.
+    if (clocks === null || Math.abs(facts!.nowMs - clocks.atMs) > clocksKeptTimes * limits.failureTimeoutMs)
+      return [];
+    return [
+      new Map(
+        Object.entries(clocks.found).map(([node, [offsetMs, roundTripMs]]) => [
+          Number(node),
+          { offsetMs, roundTripMs },
+        ]),
+      ),
+    ];
+  });
+  const offsets = offsetsAgainstMedian(views);
+  return reports.map((report) => ({
+    ...report,
+    clockOffsetMs: report.facts === null ? null : (offsets.get(report.number) ?? null),
+  }));
 }
 
 /** One edge for each pair of nodes. */
@@ -211,6 +250,7 @@ export function health(
     ...notReadyReasons(reports, allEdges),
     ...paused,
     ...deadLetters(reports),
+    ...clockDrifts(reports, limits),
   ];
   const unavailable = !reports.some((report) => report.facts?.writable === true);
   return {
@@ -226,6 +266,16 @@ const deadLetters = (reports: readonly NodeReport[]): string[] =>
   reports.flatMap(({ name, facts }) =>
     facts !== null && facts.deadLetters > 0
       ? [`node ${name} keeps ${facts.deadLetters} changes that it can not apply as dead letters`]
+      : [],
+  );
+
+/** Nothing is refused for it: a write beats what it has seen whatever the clocks say. Concurrent writes of a clock that is ahead win too often, though. */
+const clockDrifts = (reports: readonly NodeReport[], { clockDriftMaxMs }: StatusLimits): string[] =>
+  reports.flatMap(({ name, clockOffsetMs }) =>
+    clockOffsetMs !== null && drifts(clockOffsetMs, clockDriftMaxMs)
+      ? [
+          `clock_drift: the clock of node ${name} is ${Math.abs(clockOffsetMs)} ms ${clockOffsetMs > 0 ? 'ahead of' : 'behind'} the median of the nodes, more than ${clockDriftMaxMs} ms`,
+        ]
       : [],
   );
 

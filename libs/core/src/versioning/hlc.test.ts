@@ -33,3 +33,21 @@ test('65,536 writes within a millisecond flow over into the next one', () => {
   for (let write = 0; write < 65_536; write += 1) value = nextHlc(now, value);
   expect(hlcMs(value)).toBe(1001);
 });
+
+test('a chain of writes only grows, however the clocks of their nodes jump', () => {
+  const clockMs = fc.integer({ min: 0, max: 2 ** 47 - 2 });
+  fc.assert(
+    fc.property(fc.array(clockMs, { minLength: 2, maxLength: 50 }), (clocks) => {
+      const chain = clocks.reduce<HlcValue[]>(
+        (values, ms) => [...values, nextHlc(hlcFromMs(ms), values.at(-1) ?? null)],
+        [],
+      );
+      for (const [at, value] of chain.entries()) {
+        if (at > 0) expect(value > chain[at - 1]!).toBe(true);
+        // It runs ahead of the clocks seen so far by the number of writes at most, never by time.
+        const greatest = hlcFromMs(Math.max(...clocks.slice(0, at + 1))) as bigint;
+        expect(value - greatest).toBeLessThanOrEqual(BigInt(at));
+      }
+    }),
+  );
+});
