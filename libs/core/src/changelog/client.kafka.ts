@@ -5,15 +5,7 @@
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import tls from 'node:tls';
-import {
-  Kafka,
-  logLevel,
-  type Admin,
-  type Cluster,
-  type KafkaConfig,
-  type Producer,
-  type ProducerConfig,
-} from 'kafkajs';
+import { Kafka, logLevel, type Admin, type Cluster, type KafkaConfig } from 'kafkajs';
 import { PgquorumError } from '../errors/error.ts';
 import { mendRequestQueue } from './internals.kafka.ts';
 
@@ -54,19 +46,8 @@ export class KafkaConnection {
     return this.#kafka.admin();
   }
 
-  producer(config: Omit<ProducerConfig, 'allowAutoTopicCreation' | 'createPartitioner'>): Producer {
-    return this.#kafka.producer({
-      ...config,
-      allowAutoTopicCreation: false,
-      createPartitioner:
-        () =>
-        ({ message }) =>
-          message.partition!,
-    });
-  }
-
   /**
-   * The brokers themselves, to fetch from partitions of one's own choice: kafkajs has no consumer without a group, and a group brings rebalances,
+   * The brokers themselves, to send to and fetch from partitions of one's own choice: kafkajs has no consumer without a group, and a group brings rebalances,
    * a coordinator and seconds of delay at the start. The type is public, but only partition assigners are handed one: this consumer is never connected.
    */
   cluster(): Cluster {

@@ -19,8 +19,8 @@ import { rowBytes } from './streams.ts';
 import { ensureTopic, translate } from './topic.kafka.ts';
 import type { KafkaLogWriterOptions } from './writer.kafka.ts';
 
-/** What one request holds at most. Larger ones need more memory and are not faster, smaller ones cost more round trips. */
-const requestBytesMax = 256 * 1024;
+/** What one request holds at most. Half of it costs the broker a third more a row; twice as much is no faster. */
+const requestBytesMax = 512 * 1024;
 const requestMessagesMax = 500;
 /** Memory kept for the next request; a larger one was needed for a large row. */
 const keptBytesMax = 1024 * 1024;
