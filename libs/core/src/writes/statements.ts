@@ -51,10 +51,10 @@ export const versionsStatement = (table: CollectionTable): NamedStatement =>
     `select id, hlc::text as hlc, origin, counter::text as counter, clock, deleted from ${versionTable(table)} where id = any($1::text[])`,
   );
 
-/** What a request has written here, with the version where it still is the current one. */
+/** What a request has written here, with the version where it still is the current one. Operations on CRDT fields are remembered with hlc 0. */
 export const requestStatement = (table: CollectionTable): NamedStatement =>
   statement(
     `select r.key as id, r.origin, r.counter::text as counter, v.hlc::text as hlc, v.clock
      from pgquorum.request r left join ${versionTable(table)} v on v.id = r.key and v.origin = r.origin and v.counter = r.counter
-     where r.collection = $1 and r.request = $2 and r.key = any($3::text[])`,
+     where r.collection = $1 and r.request = $2 and r.key = any($3::text[]) and r.hlc > 0`,
   );
