@@ -31,7 +31,7 @@ const again = (batch: PartitionBatch): PartitionBatch => Object.assign(batch, { 
 
 async function newTopic(
   configEntries: { name: string; value: string }[] = [],
-): Promise<{ producer: KafkaProducer; ends(): Promise<bigint[]> }> {
+): Promise<{ readonly producer: KafkaProducer; readonly ends: () => Promise<bigint[]> }> {
   const log = await newLog();
   await withAdmin(log, (admin) =>
     admin.createTopics({
