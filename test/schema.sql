@@ -44,6 +44,28 @@ $$;
 COMMENT ON FUNCTION pgquorum.advance_dot(at_least bigint) IS 'Sets the sequence of dots forward to at least this counter.';
 
 --
+-- Name: conflict_event(); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.conflict_event() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  insert into pgquorum.event (type, body) values ('conflict', jsonb_build_object(
+    'happened', case when tg_op = 'INSERT' then 'found' else new.state end,
+    'id', new.id, 'collection', new.collection, 'key', new.key, 'kind', new.kind, 'state', new.state, 'stateOrigin', new.state_origin));
+  return null;
+end
+$$;
+
+--
+-- Name: FUNCTION conflict_event(); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.conflict_event() IS 'An event for each record that is found here and each state that it reaches.';
+
+--
 -- Name: crdt_change(text, text, jsonb, uuid); Type: FUNCTION; Schema: pgquorum; Owner: -
 --
 
@@ -755,7 +777,7 @@ CREATE TABLE pgquorum.conflict (
     applied boolean NOT NULL,
     found_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     attempt jsonb,
-    CONSTRAINT conflict_kind CHECK ((kind = ANY (ARRAY['update-update'::text, 'update-delete'::text, 'delete-update'::text, 'delete-delete'::text, 'insert-insert'::text, 'returned'::text, 'replaced'::text]))),
+    CONSTRAINT conflict_kind CHECK ((kind = ANY (ARRAY['update-update'::text, 'update-delete'::text, 'delete-update'::text, 'delete-delete'::text, 'insert-insert'::text, 'model-guard'::text, 'returned'::text, 'replaced'::text]))),
     CONSTRAINT conflict_state CHECK ((state = ANY (ARRAY['open'::text, 'superseded'::text, 'resolved'::text, 'restored'::text])))
 );
 
@@ -764,6 +786,12 @@ CREATE TABLE pgquorum.conflict (
 --
 
 COMMENT ON TABLE pgquorum.conflict IS 'Concurrent writes that lost, with their rows: a replicated set by (collection, key, loser''s dot) whose state only advances.';
+
+--
+-- Name: COLUMN conflict.kind; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.conflict.kind IS 'What met: winner and loser, or model-guard when their models differ in rank; returned for a write from under the purge horizon; replaced for what a restore wrote over.';
 
 --
 -- Name: COLUMN conflict.loser_row; Type: COMMENT; Schema: pgquorum; Owner: -
@@ -836,6 +864,54 @@ CREATE SEQUENCE pgquorum.dot
 --
 
 COMMENT ON SEQUENCE pgquorum.dot IS 'Counters of the dots of this node. Only grows; no dot is used twice.';
+
+--
+-- Name: event; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.event (
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    arrival bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    type text NOT NULL,
+    body jsonb NOT NULL
+);
+
+--
+-- Name: TABLE event; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.event IS 'What happened, as this node came to know of it; streamed by gateways, forgotten after a time, never replicated.';
+
+--
+-- Name: event_arrival_seq; Type: SEQUENCE; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE pgquorum.event ALTER COLUMN arrival ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME pgquorum.event_arrival_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: event_forgotten; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.event_forgotten (
+    only_row boolean DEFAULT true NOT NULL,
+    xid xid8 NOT NULL,
+    arrival bigint NOT NULL,
+    CONSTRAINT event_forgotten_only_row CHECK (only_row)
+);
+
+--
+-- Name: TABLE event_forgotten; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.event_forgotten IS 'The last event that was forgotten here: streams can be resumed from there on.';
 
 --
 -- Name: gateway_request; Type: TABLE; Schema: pgquorum; Owner: -
@@ -1170,6 +1246,20 @@ ALTER TABLE ONLY pgquorum.dead_letter
     ADD CONSTRAINT dead_letter_pkey PRIMARY KEY (id);
 
 --
+-- Name: event_forgotten event_forgotten_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.event_forgotten
+    ADD CONSTRAINT event_forgotten_pkey PRIMARY KEY (only_row);
+
+--
+-- Name: event event_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.event
+    ADD CONSTRAINT event_pkey PRIMARY KEY (xid, arrival);
+
+--
 -- Name: gateway_request gateway_request_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
 --
 
@@ -1261,6 +1351,30 @@ ALTER TABLE ONLY pgquorum.source
     ADD CONSTRAINT source_pkey PRIMARY KEY (origin, log);
 
 --
+-- Name: conflict_by_collection; Type: INDEX; Schema: pgquorum; Owner: -
+--
+
+CREATE INDEX conflict_by_collection ON pgquorum.conflict USING btree (collection, found_at DESC, id);
+
+--
+-- Name: conflict_by_kind; Type: INDEX; Schema: pgquorum; Owner: -
+--
+
+CREATE INDEX conflict_by_kind ON pgquorum.conflict USING btree (kind, found_at DESC, id);
+
+--
+-- Name: conflict_by_origin; Type: INDEX; Schema: pgquorum; Owner: -
+--
+
+CREATE INDEX conflict_by_origin ON pgquorum.conflict USING btree (loser_origin, found_at DESC, id);
+
+--
+-- Name: conflict_by_state; Type: INDEX; Schema: pgquorum; Owner: -
+--
+
+CREATE INDEX conflict_by_state ON pgquorum.conflict USING btree (state, found_at DESC, id);
+
+--
 -- Name: conflict_listing; Type: INDEX; Schema: pgquorum; Owner: -
 --
 
@@ -1271,6 +1385,12 @@ CREATE INDEX conflict_listing ON pgquorum.conflict USING btree (found_at DESC, i
 --
 
 CREATE INDEX conflict_open ON pgquorum.conflict USING btree (collection, key) WHERE (state = 'open'::text);
+
+--
+-- Name: event_at; Type: INDEX; Schema: pgquorum; Owner: -
+--
+
+CREATE INDEX event_at ON pgquorum.event USING btree (at);
 
 --
 -- Name: gateway_request_at; Type: INDEX; Schema: pgquorum; Owner: -
@@ -1289,6 +1409,22 @@ CREATE INDEX parked_collection ON pgquorum.parked USING btree (collection, origi
 --
 
 CREATE INDEX request_at ON pgquorum.request USING btree (at);
+
+--
+-- Name: conflict conflict_advanced; Type: TRIGGER; Schema: pgquorum; Owner: -
+--
+
+CREATE TRIGGER conflict_advanced AFTER UPDATE ON pgquorum.conflict FOR EACH ROW WHEN (((new.state IS DISTINCT FROM old.state) OR (new.state_hlc IS DISTINCT FROM old.state_hlc))) EXECUTE FUNCTION pgquorum.conflict_event();
+
+ALTER TABLE pgquorum.conflict ENABLE ALWAYS TRIGGER conflict_advanced;
+
+--
+-- Name: conflict conflict_found; Type: TRIGGER; Schema: pgquorum; Owner: -
+--
+
+CREATE TRIGGER conflict_found AFTER INSERT ON pgquorum.conflict FOR EACH ROW WHEN ((new.kind <> 'replaced'::text)) EXECUTE FUNCTION pgquorum.conflict_event();
+
+ALTER TABLE pgquorum.conflict ENABLE ALWAYS TRIGGER conflict_found;
 
 --
 -- Name: horizon horizon_floor; Type: TRIGGER; Schema: pgquorum; Owner: -

@@ -2,6 +2,8 @@
 import { Module, type DynamicModule, type FactoryProvider } from '@nestjs/common';
 import { CollectionDirectory } from '#core/collections/directory.pg.ts';
 import type { Settings } from '#core/config/settings.ts';
+import { RecordTransactions } from '#core/conflicts/record-transaction.pg.ts';
+import { ResolveCalls } from '#core/conflicts/resolve-call.pg.ts';
 import { ConflictRestorer } from '#core/conflicts/restorer.pg.ts';
 import { ConflictStore } from '#core/conflicts/store.pg.ts';
 import { HashRing } from '#core/placement/ring.ts';
@@ -73,9 +75,19 @@ const core = (settings: Settings): FactoryProvider[] => [
   ),
   factory(ConflictStore, [Nodes], (nodes: Nodes) => new ConflictStore(nodes)),
   factory(
-    ConflictRestorer,
+    RecordTransactions,
     [Nodes, ShardPlacement],
-    (nodes: Nodes, placement: ShardPlacement) => new ConflictRestorer({ nodes, placement }),
+    (nodes: Nodes, placement: ShardPlacement) => new RecordTransactions({ nodes, placement }),
+  ),
+  factory(
+    ConflictRestorer,
+    [Nodes, RecordTransactions],
+    (nodes: Nodes, transactions: RecordTransactions) => new ConflictRestorer({ nodes, transactions }),
+  ),
+  factory(
+    ResolveCalls,
+    [Nodes, RecordTransactions],
+    (nodes: Nodes, transactions: RecordTransactions) => new ResolveCalls({ nodes, transactions }),
   ),
   factory(StatusBoard, [Nodes], (nodes: Nodes) => new StatusBoard(nodes, settings)),
 ];
@@ -100,8 +112,9 @@ const operations = (settings: Settings): FactoryProvider[] => [
   ),
   factory(
     ConflictOperations,
-    [ConflictStore, ConflictRestorer],
-    (store: ConflictStore, restorer: ConflictRestorer) => new ConflictOperations({ store, restorer }),
+    [ConflictStore, ConflictRestorer, ResolveCalls],
+    (store: ConflictStore, restorer: ConflictRestorer, resolver: ResolveCalls) =>
+      new ConflictOperations({ store, restorer, resolver }),
   ),
   factory(
     ClusterOperations,

@@ -1,5 +1,6 @@
 /** Messages as the loader gives and takes them: camelCase, 64-bit integers as texts, absent fields absent. */
 import type { CollectionDefinition } from '#core/collections/definition.ts';
+import type { Sibling } from '#core/conflicts/siblings.ts';
 import type { ConflictView } from '#core/conflicts/view.ts';
 import { PgquorumError } from '#core/errors/error.ts';
 import type { StoredVector } from '#core/reads/reader.pg.ts';
@@ -60,6 +61,15 @@ export const showStored = (found: StoredVector): object => ({
   metadataJson: JSON.stringify(found.metadata),
   version: showVersion(found.version),
   node: found.node,
+  ...(found.siblings === undefined ? {} : { siblings: found.siblings.map(showSibling) }),
+});
+
+const showSibling = (sibling: Sibling): object => ({
+  conflictId: sibling.conflictId,
+  ...(sibling.embedding === null ? {} : { embedding: showEmbedding(sibling.embedding) }),
+  metadataJson: sibling.metadata === null ? '' : JSON.stringify(sibling.metadata),
+  version: showVersion(sibling.version),
+  deleted: sibling.deleted === true,
 });
 
 export const showConflict = (conflict: ConflictView): object => ({
@@ -76,7 +86,34 @@ export const showConflict = (conflict: ConflictView): object => ({
   decidedBy: conflict.decidedBy,
   reason: conflict.reason,
   foundAt: conflict.foundAt,
+  ...(conflict.current === null
+    ? {}
+    : { current: showVersion(conflict.current.version), currentDeleted: conflict.current.deleted }),
+  ...(conflict.noise === null ? {} : { noise: conflict.noise }),
+  winnerOrigin: conflict.winner.origin,
+  winnerHlc: conflict.winner.hlc,
+  stateAt: conflict.stateAt,
+  stateOrigin: conflict.stateOrigin,
 });
+
+export interface ConflictRulesMessage {
+  readonly strategy?: string;
+  readonly crdt?: Readonly<Record<string, string>>;
+  readonly resolver?: string;
+  readonly models?: readonly string[];
+  readonly cosineTolerance?: number;
+}
+
+/** Empty lists and maps are proto3's way of saying "not given". */
+export function readRules(message: ConflictRulesMessage | null | undefined): object | undefined {
+  if (message === null || message === undefined) return undefined;
+  const { crdt = {}, models = [], ...rest } = message;
+  return {
+    ...rest,
+    ...(Object.keys(crdt).length === 0 ? {} : { crdt }),
+    ...(models.length === 0 ? {} : { models }),
+  };
+}
 
 export interface DefinitionMessage {
   readonly dimension?: number;
@@ -85,21 +122,20 @@ export interface DefinitionMessage {
   readonly shards?: number;
   readonly replicationFactor?: number;
   readonly writes?: string;
-  readonly conflictStrategy?: string;
+  readonly conflicts?: ConflictRulesMessage | null;
   readonly index?: { readonly type?: string; readonly m?: number; readonly efConstruction?: number } | null;
 }
 
 /** In the form that HTTP sends, so that one set of checks serves both. */
 export function readDefinition(message: DefinitionMessage | null | undefined): object {
-  const { conflictStrategy, index, ...rest } = message ?? {};
+  const { conflicts, index, ...rest } = message ?? {};
+  const rules = readRules(conflicts);
   return {
     ...rest,
-    ...(conflictStrategy === undefined ? {} : { conflicts: { strategy: conflictStrategy } }),
+    ...(rules === undefined ? {} : { conflicts: rules }),
     ...(index === undefined || index === null ? {} : { index }),
   };
 }
 
-export const showDefinition = (definition: CollectionDefinition): DefinitionMessage => {
-  const { conflicts, index, ...rest } = definition;
-  return { ...rest, conflictStrategy: conflicts.strategy, index };
-};
+export const showDefinition = (definition: CollectionDefinition): DefinitionMessage =>
+  definition as DefinitionMessage;

@@ -13,12 +13,14 @@ import {
   readDefinition,
   readEmbedding,
   readJson,
+  readRules,
   showConflict,
   showDefinition,
   showEmbedding,
   showItemError,
   showStored,
   showVersion,
+  type ConflictRulesMessage,
   type DefinitionMessage,
   type EmbeddingMessage,
 } from './messages.ts';
@@ -90,6 +92,7 @@ interface IdsMessage {
   readonly collection?: string;
   readonly ids?: readonly string[];
   readonly consistency?: string;
+  readonly include?: readonly string[];
   readonly options?: WriteOptionsMessage | null;
 }
 interface SearchMessage {
@@ -130,7 +133,10 @@ const vectorMethods = (vectors: VectorOperations) => ({
     const results = await vectors.getAll(
       request.collection ?? '',
       { ids: request.ids ?? [] },
-      { caller, options: given({ consistency: request.consistency, timeoutMs }) },
+      {
+        caller,
+        options: given({ consistency: request.consistency, include: request.include?.join(','), timeoutMs }),
+      },
     );
     return {
       results: results.map((result) =>
@@ -187,6 +193,10 @@ const collectionMethods = (collections: CollectionOperations) => ({
     return { created, collection: showCollection(collection) };
   },
   Get: async (request: { name?: string }) => showCollection(await collections.get(request.name ?? '')),
+  Change: async (request: { name?: string; conflicts?: ConflictRulesMessage | null }) =>
+    showCollection(
+      await collections.change(request.name ?? '', given({ conflicts: readRules(request.conflicts) })),
+    ),
   List: async () => ({ items: (await collections.list()).map(showCollection) }),
   Delete: async (request: { name?: string }) => {
     await collections.drop(request.name ?? '');
@@ -194,13 +204,37 @@ const collectionMethods = (collections: CollectionOperations) => ({
   },
 });
 
-interface ListConflictsMessage {
+interface ConflictFilterMessage {
   readonly collection?: string;
   readonly key?: string;
   readonly state?: string;
+  readonly kind?: string;
+  readonly origin?: string;
+  readonly since?: string;
+  readonly until?: string;
+  readonly noise?: boolean;
+}
+interface ListConflictsMessage extends ConflictFilterMessage {
   readonly limit?: number;
   readonly cursor?: string;
 }
+
+interface ResolveMessage {
+  readonly id?: string;
+  readonly ifMatch?: string;
+  readonly embedding?: EmbeddingMessage | null;
+  readonly metadataJson?: string;
+  readonly deleted?: boolean;
+}
+
+/** A key may be empty and is given all the same. */
+const filterOf = ({ key, ...request }: Readonly<Record<string, unknown>>): Record<string, unknown> => ({
+  ...given(request),
+  ...(key === undefined ? {} : { key }),
+});
+
+const ifMatchOf = ({ ifMatch = '' }: { readonly ifMatch?: string }): string | null =>
+  ifMatch === '' ? null : ifMatch;
 
 const withoutNulls = (value: object): object =>
   Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null));
@@ -211,20 +245,27 @@ const replicationMethods = (cluster: ClusterOperations, conflicts: ConflictOpera
     return withoutNulls({ maxMs, edges: edges.map(withoutNulls) });
   },
   ListReplicas: async () => ({ items: (await cluster.replicas()).map(withoutNulls) }),
-  ListConflicts: async ({ key, limit, ...request }: ListConflictsMessage) => {
-    const { items, nextCursor } = await conflicts.list({
-      ...given({ ...request, limit: limit === 0 ? undefined : limit }),
-      ...(key === undefined ? {} : { key }),
-    });
+  ListConflicts: async ({ limit, ...request }: ListConflictsMessage) => {
+    const { items, nextCursor } = await conflicts.list(
+      filterOf({ ...request, limit: limit === 0 ? undefined : limit }),
+    );
     return { items: items.map(showConflict), nextCursor: nextCursor ?? '' };
   },
+  CountConflicts: (request: ConflictFilterMessage) => conflicts.count(filterOf({ ...request })),
   GetConflict: async (request: { id?: string }) => showConflict(await conflicts.get(request.id ?? '')),
   RestoreConflict: async (request: { id?: string; ifMatch?: string }) => {
-    const restored = await conflicts.restore(
-      request.id ?? '',
-      request.ifMatch === undefined || request.ifMatch === '' ? null : request.ifMatch,
-    );
+    const restored = await conflicts.restore(request.id ?? '', ifMatchOf(request));
     return { ...restored, version: showVersion(restored.version), replaced: restored.replaced ?? '' };
+  },
+  ResolveConflict: async (request: ResolveMessage) => {
+    const { embedding, metadataJson, deleted } = request;
+    const body = {
+      ...(embedding === undefined || embedding === null ? {} : { embedding: readEmbedding(embedding) }),
+      ...given({ metadata: readJson('metadata_json', metadataJson) }),
+      ...(deleted === true ? { deleted } : {}),
+    };
+    const resolved = await conflicts.resolve(request.id ?? '', body, ifMatchOf(request));
+    return { ...resolved, version: showVersion(resolved.version) };
   },
 });
 

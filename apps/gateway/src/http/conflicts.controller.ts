@@ -17,6 +17,11 @@ export class ConflictsController {
     return this.#conflicts.list(query);
   }
 
+  @Get('count')
+  count(@Query() query: Record<string, unknown>): Promise<object> {
+    return this.#conflicts.count(query);
+  }
+
   @Get(':id')
   get(@Param('id') id: string, @Req() request: FastifyRequest): Promise<object> {
     checkNoQuery(request);
@@ -33,5 +38,16 @@ export class ConflictsController {
     checkNoQuery(request);
     if (isObject(request.body)) checkFields(request.body, '', []);
     return this.#conflicts.restore(id, ifMatch ?? null);
+  }
+
+  @Post(':id/resolve')
+  @HttpCode(200)
+  resolve(
+    @Param('id') id: string,
+    @Headers('if-match') ifMatch: string | undefined,
+    @Req() request: FastifyRequest,
+  ): Promise<object> {
+    checkNoQuery(request);
+    return this.#conflicts.resolve(id, request.body, ifMatch ?? null);
   }
 }

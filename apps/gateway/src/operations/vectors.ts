@@ -80,21 +80,25 @@ export class VectorOperations {
 
   async get(name: string, id: string, call: ReadCall): Promise<StoredVector> {
     const key = checkKey(id);
-    const { timeoutMs } = parseReadOptions(call.options);
+    const { timeoutMs, siblings } = parseReadOptions(call.options);
     const deadline = deadlineIn(timeoutMs, call.caller.signal);
     const collection = await this.#directory.get(name, deadline);
     return this.#reader.get(
       collection,
       { id: key, shard: shardOfKey(key, collection.definition.shards) },
-      deadline,
+      { deadline, siblings },
     );
   }
 
   async getAll(name: string, body: unknown, call: ReadCall): Promise<ReadResult[]> {
     const ids = this.#batch(body, 'ids');
-    const deadline = deadlineIn(parseReadOptions(call.options).timeoutMs, call.caller.signal);
+    const { timeoutMs, siblings } = parseReadOptions(call.options);
+    const deadline = deadlineIn(timeoutMs, call.caller.signal);
     const collection = await this.#directory.get(name, deadline);
-    return this.#reader.getAll(collection, parseIds(ids, collection.definition.shards), deadline);
+    return this.#reader.getAll(collection, parseIds(ids, collection.definition.shards), {
+      deadline,
+      siblings,
+    });
   }
 
   async search(name: string, body: unknown, call: ReadCall): Promise<SearchResult> {

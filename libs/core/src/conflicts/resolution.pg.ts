@@ -28,13 +28,15 @@ export interface ResolveKeyOptions {
   readonly reason: string;
   /** Resolves only if this is the key's version now. */
   readonly expectedWinner?: Dot;
+  /** Records that are closed too, whatever their state is. */
+  readonly alsoRecords?: readonly string[];
 }
 
 export type ResolveKeyOutcome =
   | {
       readonly kind: 'resolved';
       readonly version: LockedVersion;
-      /** Ids of the records that were open. */
+      /** Ids of the records that were closed. */
       readonly records: readonly string[];
     }
   /** Nothing was changed. */
@@ -62,9 +64,9 @@ export async function resolveLocked(
   const { client, table } = locked;
   const key = keyText(options.key);
   // Before the write: the triggers of most strategies take open records for superseded by it.
-  const open = await client.query<{ id: string }>(
-    `select c.id from pgquorum.conflict c where c.collection = $1 and c.key = $2 and c.state = 'open' order by c.id for update`,
-    [table.collection, key],
+  const closing = await client.query<{ id: string }>(
+    `select c.id from pgquorum.conflict c where c.collection = $1 and c.key = $2 and (c.state = 'open' or c.id = any($3::uuid[])) order by c.id for update`,
+    [table.collection, key, options.alsoRecords ?? []],
   );
   await write(locked, options);
   const version = await locked.versionNow();
@@ -76,9 +78,9 @@ export async function resolveLocked(
       'conflict_not_resolvable',
       'the key has no version here, so there is nothing to keep or delete',
     );
-  const records = open.rows.map(({ id }) => id);
+  const records = closing.rows.map(({ id }) => id);
   await client.query(
-    `update pgquorum.conflict c set state = 'resolved', state_hlc = $2, state_origin = $3, decided_by = $4, reason = $5, applied = false
+    `update pgquorum.conflict c set state = 'resolved', state_hlc = greatest($2::bigint, case when c.state in ('resolved', 'restored') then c.state_hlc + 1 end), state_origin = $3, decided_by = $4, reason = $5, applied = false
      where c.id = any($1::uuid[])`,
     [records, version.hlc, version.origin, options.decidedBy, options.reason],
   );

@@ -2,26 +2,18 @@
  * Restores the losing write of a conflict: writes it again as a new version that has seen everything, whatever the row is now. What it replaces becomes a
  * record itself, so that a restore loses nothing either. One transaction on the shard's primary; locks in the order of users' writes: row, version, record.
  */
-import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { readCollection } from '../collections/catalog.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
-import { requestError } from '../postgres/request-error.ts';
-import { remainingMs } from '../postgres/session.pg.ts';
-import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
-import type { ShardPlacement } from '../topology/shard-placement.ts';
+import type { Nodes } from '../topology/nodes.pg.ts';
 import { conflictId } from '../versioning/conflict-id.ts';
-import {
-  versionText,
-  versionView,
-  type VersionColumns,
-  type VersionView,
-} from '../versioning/version-view.ts';
-import type { NodeNumber, ShardNumber } from '../versioning/version.ts';
+import { versionView, type VersionColumns, type VersionView } from '../versioning/version-view.ts';
+import type { NodeNumber } from '../versioning/version.ts';
+import { checkIfMatch, parseIfMatch } from './if-match.ts';
 import { LockedKey, type LockedVersion, type RowTexts } from './locked-key.pg.ts';
-import { conflictColumns, conflictJsonSql, type ConflictJson } from './record.ts';
-import { checkConflictId } from './store.pg.ts';
+import { readRecord, type RecordTransactions } from './record-transaction.pg.ts';
+import { conflictColumns, type ConflictJson } from './record.ts';
 
 export interface RestoreResult {
   readonly id: string;
@@ -44,98 +36,24 @@ export interface RestoreOptions {
 
 export class ConflictRestorer {
   readonly #nodes: Nodes;
-  readonly #placement: ShardPlacement;
+  readonly #transactions: RecordTransactions;
 
-  constructor(options: { readonly nodes: Nodes; readonly placement: ShardPlacement }) {
+  constructor(options: { readonly nodes: Nodes; readonly transactions: RecordTransactions }) {
     this.#nodes = options.nodes;
-    this.#placement = options.placement;
+    this.#transactions = options.transactions;
   }
 
   async restore(options: RestoreOptions): Promise<RestoreResult> {
-    const id = checkConflictId(options.id);
-    const ifMatch = options.ifMatch === null ? null : parseVersionText(options.ifMatch);
-    const request = randomUUID();
-    let lost: unknown = null;
-    for (const node of await this.#order(id, options.deadline)) {
-      const progress = { commitSent: false };
-      try {
-        const done = await node.run(options.deadline, (client) =>
-          inTransaction(client, request, options.deadline, progress, () => restoreOn(client, id, ifMatch)),
-        );
-        if (done === null) continue; // this node does not have the record yet
-        return {
-          ...done,
-          version: versionView(done.version, (number) => this.#nodes.nameOf(number)),
-          coordinator: node.name,
-          acks: [node.name],
-        };
-      } catch (cause) {
-        if (progress.commitSent)
-          throw new PgquorumError(
-            'write_outcome_unknown',
-            'the connection was lost after the commit was sent; restoring again is safe',
-            { cause },
-          );
-        if (!isNodeFailure(cause)) throw requestError(cause);
-        lost = cause;
-      }
-    }
-    if (lost !== null)
-      throw new PgquorumError('replicas_unavailable', 'no node that has the record can be written', {
-        cause: lost,
-      });
-    throw new PgquorumError('conflict_not_found', `conflict ${id}`);
-  }
-
-  /** The primary of the record's shard first. */
-  async #order(id: string, deadline: Deadline): Promise<readonly Node[]> {
-    for (const node of this.#nodes.anyOrder()) {
-      try {
-        const found = await node.run(deadline, (client) =>
-          client.query<{ collection: string; shard: number }>(
-            'select collection, shard from pgquorum.conflict where id = $1',
-            [id],
-          ),
-        );
-        const record = found.rows[0];
-        if (record !== undefined)
-          return this.#nodes.inOrder(this.#placement.nodesOf(record.collection, record.shard as ShardNumber));
-      } catch (cause) {
-        if (!isNodeFailure(cause)) throw requestError(cause);
-      }
-    }
-    return this.#nodes.live;
-  }
-}
-
-function parseVersionText(text: string): string {
-  const bare = text.replace(/^W\//, '').replaceAll('"', '');
-  if (!/^\d{1,5}\.\d{1,19}$/.test(bare))
-    throw new PgquorumError('invalid_request', 'If-Match: must be a version, <origin>.<counter>');
-  return bare;
-}
-
-async function inTransaction<T>(
-  client: pg.PoolClient,
-  request: string,
-  deadline: Deadline,
-  progress: { commitSent: boolean },
-  work: () => Promise<T>,
-): Promise<T> {
-  try {
-    await client.query(
-      `begin isolation level read committed; set local pgquorum.request = '${request}'; set local statement_timeout = ${Math.max(1, Math.ceil(remainingMs(deadline)))}`,
+    const ifMatch = parseIfMatch(options.ifMatch);
+    const { done, node } = await this.#transactions.run(options.id, options.deadline, (client, record) =>
+      restoreOn(client, record, ifMatch),
     );
-    const result = await work();
-    progress.commitSent = true;
-    const committed = await client.query('commit');
-    progress.commitSent = false;
-    if (committed.command !== 'COMMIT')
-      throw new PgquorumError('internal', 'the transaction was rolled back instead of committed');
-    return result;
-  } catch (cause) {
-    if (!progress.commitSent) await client.query('rollback').catch(() => undefined); // the connection may be what failed; it is not used again then
-    throw cause;
+    return {
+      ...done,
+      version: versionView(done.version, (number) => this.#nodes.nameOf(number)),
+      coordinator: node.name,
+      acks: [node.name],
+    };
   }
 }
 
@@ -143,27 +61,18 @@ type Restored = Omit<RestoreResult, 'version' | 'coordinator' | 'acks'> & {
   readonly version: VersionColumns;
 };
 
-/** Null when the record is not on this node. */
 async function restoreOn(
-  client: pg.PoolClient,
-  id: string,
+  client: pg.ClientBase,
+  unlocked: ConflictJson,
   ifMatch: string | null,
-): Promise<Restored | null> {
-  const unlocked = await readRecord(client, id, '');
-  if (unlocked === null) return null;
+): Promise<Restored> {
+  const { id } = unlocked;
   const collection = await readCollection(client, unlocked.collection);
   if (collection === null)
     throw new PgquorumError('collection_not_found', `collection ${unlocked.collection}`);
   const locked = await LockedKey.lock(client, collection.table, unlocked.key_texts);
   const { row, version: current } = locked;
-  if (ifMatch !== null && (current === null || versionText(current.origin, current.counter) !== ifMatch)) {
-    throw new PgquorumError(
-      'version_mismatch',
-      current === null
-        ? 'the key has no version'
-        : `the version is ${versionText(current.origin, current.counter)}`,
-    );
-  }
+  checkIfMatch(ifMatch, current);
   const record = (await readRecord(client, id, ' for update')) ?? unlocked;
   if (!record.loser_deleted) await locked.put((record.loser_row ?? {}) as RowTexts);
   else if (row !== null) await locked.remove();
@@ -194,16 +103,8 @@ async function restoreOn(
 const isSame = (a: VersionColumns, b: VersionColumns): boolean =>
   a.origin === b.origin && a.counter === b.counter;
 
-async function readRecord(client: pg.PoolClient, id: string, suffix: string): Promise<ConflictJson | null> {
-  const found = await client.query<{ record: ConflictJson }>(
-    `select ${conflictJsonSql('c')} as record from pgquorum.conflict c where c.id = $1${suffix}`,
-    [id],
-  );
-  return found.rows[0]?.record ?? null;
-}
-
 interface ReplacedOptions {
-  readonly client: pg.PoolClient;
+  readonly client: pg.ClientBase;
   readonly record: ConflictJson;
   readonly current: LockedVersion;
   readonly row: RowTexts | null;

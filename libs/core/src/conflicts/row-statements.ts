@@ -9,10 +9,13 @@ export interface TableColumn {
   readonly type: string;
   /** An identity that Postgres alone gives: can be inserted, never updated. */
   readonly fixed: boolean;
+  /** The name of its type when that is pgvector's for dense vectors. */
+  readonly vector: 'vector' | 'halfvec' | null;
 }
 
 /** Columns that can be written: generated ones follow from the others. $1 the schema, $2 the table. */
-export const columnsSql = `select a.attname as name, format_type(a.atttypid, a.atttypmod) as type, a.attidentity = 'a' as fixed from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
+export const columnsSql = `select a.attname as name, format_type(a.atttypid, a.atttypmod) as type, a.attidentity = 'a' as fixed,
+  (select y.typname from pg_type y where y.oid = a.atttypid and y.typname in ('vector', 'halfvec')) as vector from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
   where n.nspname = $1 and c.relname = $2 and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' order by a.attnum`;
 
 const tableOf = (table: CollectionTable) => quoteTable({ schema: table.schema, name: table.table });
@@ -24,13 +27,17 @@ const hasKey = (table: CollectionTable, alias: string): string =>
     .join(' and ');
 
 /** Locks the row of a key and gives it as JSON texts. $1 the key's texts. */
-export function lockRowSql(table: CollectionTable, columns: readonly TableColumn[]): string {
-  const texts = columns.map(
-    ({ name }) =>
-      `${quoteText(name)}, case when t.${quoteName(name)} is null then null else format('%s', t.${quoteName(name)}) end`,
+export const lockRowSql = (table: CollectionTable, columns: readonly TableColumn[]): string =>
+  `select ${rowTextsSql(columns, 't')} as row from ${tableOf(table)} t where ${hasKey(table, 't')} for update`;
+
+/** The row of an alias as JSON texts, as conflict records keep rows. */
+export const rowTextsSql = (columns: readonly TableColumn[], alias: string): string =>
+  jsonObject(
+    columns.map(({ name }) => {
+      const value = `${alias}.${quoteName(name)}`;
+      return `${quoteText(name)}, case when ${value} is null then null else format('%s', ${value}) end`;
+    }),
   );
-  return `select ${jsonObject(texts)} as row from ${tableOf(table)} t where ${hasKey(table, 't')} for update`;
-}
 
 /** A function takes at most 100 arguments: wide tables are put together. */
 function jsonObject(pairs: readonly string[]): string {

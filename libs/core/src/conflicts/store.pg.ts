@@ -1,65 +1,25 @@
-/** Conflict records as they are listed. They are replicated, so that any node answers. */
+/** Conflict records as they are listed and counted. They are replicated, so that any node answers. */
+import type pg from 'pg';
+import { listCollections, readCollection, type CollectionRow } from '../collections/catalog.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
-import { checkCollectionName, integerIn, invalid, oneOf, unknownField } from '../requests/fields.ts';
 import { isNodeFailure, onFirst, type Nodes } from '../topology/nodes.pg.ts';
+import { currentJoinSql, noiseSql, type NoiseOptions } from './noise.ts';
+import { checkConflictId, filterConditions, makeCursor } from './query.ts';
+import type { ConflictFilter, ConflictQuery, ListPosition } from './query.ts';
 import { conflictJsonSql } from './record.ts';
-import { conflictView, type ConflictView, type StoredConflict } from './view.ts';
+import { columnsSql, type TableColumn } from './row-statements.ts';
+import { conflictView, type ConflictView, type CurrentVersion, type StoredConflict } from './view.ts';
 
-const limitDefault = 100;
-const limitMax = 1000;
-const states = ['open', 'superseded', 'resolved', 'restored'] as const;
+/** Records looked at for one page when noise is filtered: a page may be short, and its cursor goes on from there. */
+const noiseScanMax = 5000;
 
-export interface ConflictQuery {
-  readonly collection: string | null;
-  readonly key: string | null;
-  readonly state: (typeof states)[number] | null;
-  readonly limit: number;
-  readonly after: { readonly foundAt: string; readonly id: string } | null;
+export interface ConflictCount {
+  readonly collection: string;
+  readonly state: string;
+  readonly kind: string;
+  readonly count: number;
 }
-
-export function parseConflictQuery(query: Readonly<Record<string, unknown>>): ConflictQuery {
-  const known = ['collection', 'key', 'state', 'limit', 'cursor'];
-  for (const field of Object.keys(query)) if (!known.includes(field)) throw unknownField(field);
-  const { collection, key, state, limit, cursor } = query;
-  if (collection !== undefined) checkCollectionName(String(collection));
-  if (key !== undefined && (typeof key !== 'string' || key.includes('\0')))
-    throw invalid('key: must be a text without the character NUL');
-  return {
-    collection: collection === undefined ? null : String(collection),
-    key: key ?? null,
-    state: state === undefined ? null : oneOf('state', state, states),
-    limit: limit === undefined ? limitDefault : integerIn('limit', limit, { min: 1, max: limitMax }),
-    after: cursor === undefined ? null : parseCursor(cursor),
-  };
-}
-
-const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-
-export function checkConflictId(id: string): string {
-  const lower = id.toLowerCase();
-  if (!uuid.test(lower)) throw new PgquorumError('conflict_not_found', 'the id of a conflict is a uuid');
-  return lower;
-}
-
-function parseCursor(cursor: unknown): { foundAt: string; id: string } {
-  try {
-    const [foundAt, id] = JSON.parse(Buffer.from(String(cursor), 'base64url').toString()) as unknown[];
-    if (
-      typeof foundAt === 'string' &&
-      /^\d{4}-[\dT:.Z-]{10,30}$/.test(foundAt) &&
-      typeof id === 'string' &&
-      uuid.test(id)
-    )
-      return { foundAt, id };
-  } catch {
-    // falls through: it is no cursor of ours
-  }
-  throw invalid('cursor: is not one that a list has given');
-}
-
-const makeCursor = (row: StoredConflict): string =>
-  Buffer.from(JSON.stringify([row.foundAt, row.record.id])).toString('base64url');
 
 /** Microseconds, so that a page ends exactly where the next begins. */
 const selectSql = `select ${conflictJsonSql('c')} as record, to_char(c.found_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as "foundAt" from pgquorum.conflict c`;
@@ -76,27 +36,10 @@ export class ConflictStore {
     query: ConflictQuery,
     deadline: Deadline,
   ): Promise<{ items: ConflictView[]; nextCursor?: string }> {
-    const values: unknown[] = [];
-    const bind = (value: unknown): string => `$${values.push(value)}`;
-    const conditions = ['true'];
-    if (query.collection !== null) conditions.push(`c.collection = ${bind(query.collection)}`);
-    if (query.key !== null) conditions.push(`c.key = ${bind(query.key)}`);
-    if (query.state !== null) conditions.push(`c.state = ${bind(query.state)}`);
-    if (query.after !== null) {
-      const foundAt = bind(query.after.foundAt);
-      conditions.push(
-        `(c.found_at < ${foundAt}::timestamptz or (c.found_at = ${foundAt}::timestamptz and c.id > ${bind(query.after.id)}::uuid))`,
-      );
-    }
-    const text = `${selectSql} where ${conditions.join(' and ')} order by c.found_at desc, c.id limit ${query.limit + 1}`;
-    const { rows } = await onFirst(this.#stableOrder(), deadline, (client) =>
-      client.query<StoredConflict>(text, values),
-    );
-    const page = rows.slice(0, query.limit);
-    const last = page.at(-1);
+    const { rows, more } = await onFirst(this.#stableOrder(), deadline, (client) => readPage(client, query));
     return {
-      items: page.map((row) => this.#view(row)),
-      ...(rows.length > query.limit && last !== undefined ? { nextCursor: makeCursor(last) } : {}),
+      items: rows.map((row) => this.#view(row)),
+      ...(more === null ? {} : { nextCursor: makeCursor(more) }),
     };
   }
 
@@ -105,10 +48,10 @@ export class ConflictStore {
     let failed: unknown = null;
     for (const node of this.#stableOrder()) {
       try {
-        const { rows } = await node.run(deadline, (client) =>
-          client.query<StoredConflict>(`${selectSql} where c.id = $1`, values),
+        const [found] = await node.run(deadline, async (client) =>
+          compared(client, (await client.query<StoredConflict>(`${selectSql} where c.id = $1`, values)).rows),
         );
-        if (rows[0] !== undefined) return this.#view(rows[0]);
+        if (found !== undefined) return this.#view(found);
       } catch (cause) {
         if (!isNodeFailure(cause)) throw cause;
         failed = cause;
@@ -119,7 +62,16 @@ export class ConflictStore {
     throw new PgquorumError('conflict_not_found', `conflict ${id}`);
   }
 
-  #view(row: StoredConflict): ConflictView {
+  /** By collection, state and kind. */
+  async count(
+    filter: ConflictFilter,
+    deadline: Deadline,
+  ): Promise<{ items: ConflictCount[]; total: number }> {
+    const items = await onFirst(this.#stableOrder(), deadline, (client) => countOn(client, filter));
+    return { items, total: items.reduce((sum, { count }) => sum + count, 0) };
+  }
+
+  #view(row: ComparedConflict): ConflictView {
     return conflictView(row, (number) => this.#nodes.nameOf(number));
   }
 
@@ -130,4 +82,118 @@ export class ConflictStore {
       'nearest',
     );
   }
+}
+
+type ComparedConflict = StoredConflict & {
+  readonly noise: boolean | null;
+  readonly current: CurrentVersion | null;
+};
+
+interface Page {
+  readonly rows: ComparedConflict[];
+  /** From where there may be more. */
+  readonly more: ListPosition | null;
+}
+
+async function readPage(client: pg.ClientBase, query: ConflictQuery): Promise<Page> {
+  const kept: ComparedConflict[] = [];
+  let after = query.after;
+  for (let looked = 0; ;) {
+    const rows = await readRows(client, query, after);
+    const page = rows.slice(0, query.limit);
+    for (const row of await compared(client, page)) {
+      if (query.noise !== null && row.noise !== query.noise) continue;
+      kept.push(row);
+      if (kept.length === query.limit) {
+        const position = positionOf(row);
+        return { rows: kept, more: row.record.id === rows.at(-1)!.record.id ? null : position };
+      }
+    }
+    if (rows.length <= query.limit) return { rows: kept, more: null };
+    after = positionOf(page.at(-1)!);
+    looked += page.length;
+    if (looked >= noiseScanMax) return { rows: kept, more: after };
+  }
+}
+
+const positionOf = (row: StoredConflict): ListPosition => ({ foundAt: row.foundAt, id: row.record.id });
+
+/** One more than the limit. */
+async function readRows(
+  client: pg.ClientBase,
+  query: ConflictQuery,
+  after: ListPosition | null,
+): Promise<StoredConflict[]> {
+  const values: unknown[] = [];
+  const bind = (value: unknown): string => `$${values.push(value)}`;
+  const conditions = ['true', ...filterConditions(query, bind)];
+  if (after !== null) {
+    const foundAt = bind(after.foundAt);
+    conditions.push(
+      `(c.found_at < ${foundAt}::timestamptz or (c.found_at = ${foundAt}::timestamptz and c.id > ${bind(after.id)}::uuid))`,
+    );
+  }
+  const text = `${selectSql} where ${conditions.join(' and ')} order by c.found_at desc, c.id limit ${query.limit + 1}`;
+  return (await client.query<StoredConflict>(text, values)).rows;
+}
+
+/** With what the keys are now. */
+async function compared(client: pg.ClientBase, rows: readonly StoredConflict[]): Promise<ComparedConflict[]> {
+  const found = new Map<string, { noise: boolean; current: CurrentVersion | null }>();
+  for (const [name, records] of Map.groupBy(rows, (row) => row.record.collection)) {
+    const collection = await readCollection(client, name);
+    if (collection === null) continue;
+    const options = await noiseOptions(client, collection);
+    const { rows: facts } = await client.query<{
+      id: string;
+      noise: boolean;
+      current: CurrentVersion | null;
+    }>(
+      `select c.id, ${noiseSql(options)} as noise,
+         case when v.hlc is not null then jsonb_build_object('hlc', v.hlc::text, 'origin', v.origin, 'counter', v.counter::text, 'clock', v.clock, 'deleted', v.deleted) end as current
+       from ${currentJoinSql(options)} where c.id = any($1::uuid[])`,
+      [records.map((row) => row.record.id)],
+    );
+    for (const fact of facts) found.set(fact.id, fact);
+  }
+  return rows.map((row) => ({ ...row, noise: null, current: null, ...found.get(row.record.id) }));
+}
+
+async function noiseOptions(
+  client: pg.ClientBase,
+  { table, definition }: CollectionRow,
+): Promise<NoiseOptions> {
+  const { rows: columns } = await client.query<TableColumn>(columnsSql, [table.schema, table.table]);
+  return { table, columns, cosineTolerance: definition.conflicts.cosineTolerance };
+}
+
+async function countOn(client: pg.ClientBase, filter: ConflictFilter): Promise<ConflictCount[]> {
+  if (filter.noise === null)
+    return countFrom(client, filter, { from: 'pgquorum.conflict c', conditions: [] });
+  const collections =
+    filter.collection === null
+      ? await listCollections(client)
+      : [await readCollection(client, filter.collection)].filter((one) => one !== null);
+  const counts: ConflictCount[] = [];
+  for (const collection of collections) {
+    const options = await noiseOptions(client, collection);
+    const only = { ...filter, collection: collection.name };
+    const conditions = [`(${noiseSql(options)}) = ${filter.noise}`];
+    counts.push(...(await countFrom(client, only, { from: currentJoinSql(options), conditions })));
+  }
+  return counts;
+}
+
+async function countFrom(
+  client: pg.ClientBase,
+  filter: ConflictFilter,
+  { from, conditions }: { readonly from: string; readonly conditions: readonly string[] },
+): Promise<ConflictCount[]> {
+  const values: unknown[] = [];
+  const where = ['true', ...filterConditions(filter, (value) => `$${values.push(value)}`), ...conditions];
+  const { rows } = await client.query<Omit<ConflictCount, 'count'> & { count: string }>(
+    `select c.collection, c.state, c.kind, count(*)::text as count from ${from} where ${where.join(' and ')} group by 1, 2, 3 order by 1, 2, 3`,
+    values,
+  );
+  return rows.map((row) => ({ ...row, count: Number(row.count) }));
 }

@@ -1,6 +1,7 @@
 /** A conflict record as the API shows it. Pure. */
 import type { Clock } from '../versioning/clock.ts';
-import { versionText, versionView, type NameOfNode, type VersionView } from '../versioning/version-view.ts';
+import { clockView, versionText, versionView } from '../versioning/version-view.ts';
+import type { NameOfNode, VersionColumns, VersionView } from '../versioning/version-view.ts';
 import type { ConflictJson } from './record.ts';
 
 export interface ConflictView {
@@ -22,11 +23,18 @@ export interface ConflictView {
     readonly origin: string;
     readonly counter: string;
     readonly hlc: string;
+    /** Known while it is the key's version still. */
+    readonly clock: VersionView['clock'];
   };
+  /** What the key is now; null when the node that was asked has never seen it. */
+  readonly current: { readonly version: VersionView; readonly deleted: boolean } | null;
+  /** The losing row equals the current one, or lies within the collection's `cosineTolerance` of it; null when there is nothing to compare with. */
+  readonly noise: boolean | null;
   readonly decidedBy: string;
   readonly reason: string;
   readonly foundAt: string;
   /** When and where the state last advanced. */
+  readonly stateAt: string;
   readonly stateHlc: string;
   readonly stateOrigin: string;
 }
@@ -37,8 +45,25 @@ export interface StoredConflict {
   readonly foundAt: string;
 }
 
-export function conflictView({ record, foundAt }: StoredConflict, nameOf: NameOfNode): ConflictView {
+export interface CurrentVersion extends VersionColumns {
+  readonly deleted: boolean;
+}
+
+export interface Comparison {
+  readonly noise: boolean | null;
+  readonly current: CurrentVersion | null;
+}
+
+/** The wall clock's part of a hybrid logical clock. */
+const timeOf = (hlc: string): string => new Date(Number(BigInt(hlc) >> 16n)).toISOString();
+
+export function conflictView(
+  { record, foundAt, noise, current }: StoredConflict & Comparison,
+  nameOf: NameOfNode,
+): ConflictView {
   const clock: Clock = record.loser_clock;
+  const winner = versionText(record.winner_origin, record.winner_counter);
+  const stands = current !== null && versionText(current.origin, current.counter) === winner;
   return {
     id: record.id,
     collection: record.collection,
@@ -55,14 +80,18 @@ export function conflictView({ record, foundAt }: StoredConflict, nameOf: NameOf
       row: record.loser_row,
     },
     winner: {
-      text: versionText(record.winner_origin, record.winner_counter),
+      text: winner,
       origin: nameOf(record.winner_origin),
       counter: record.winner_counter,
       hlc: record.winner_hlc,
+      clock: stands ? clockView(current.clock) : null,
     },
+    current: current === null ? null : { version: versionView(current, nameOf), deleted: current.deleted },
+    noise,
     decidedBy: record.decided_by,
     reason: record.reason,
     foundAt,
+    stateAt: timeOf(record.state_hlc),
     stateHlc: record.state_hlc,
     stateOrigin: nameOf(record.state_origin),
   };

@@ -5,10 +5,11 @@ import type { CollectionDirectory } from '../collections/directory.pg.ts';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
 import type { CollectionTable } from '../collections/definition.ts';
 import { versionTable } from '../collections/trigger.ts';
+import { siblingsSql, siblingView, type Sibling, type SiblingJson } from '../conflicts/siblings.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { textArray } from '../postgres/binary-array.ts';
 import type { Deadline } from '../postgres/deadline.ts';
-import { quoteTable } from '../postgres/identifier.ts';
+import { quoteTable, quoteText } from '../postgres/identifier.ts';
 import { isStaleDefinition, requestError } from '../postgres/request-error.ts';
 import { parseLossless } from '../requests/lossless-json.ts';
 import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
@@ -24,6 +25,8 @@ export interface StoredVector {
   readonly metadata: unknown;
   readonly version: VersionView | null;
   readonly node: string;
+  /** Open conflicts of the key, when they were asked for. */
+  readonly siblings?: readonly Sibling[];
 }
 
 export type ReadResult = StoredVector | { readonly id: string | null; readonly error: PgquorumError };
@@ -34,6 +37,12 @@ interface Row extends Partial<VersionColumns> {
   readonly present: boolean;
   readonly embedding: string | null;
   readonly metadata: string;
+  readonly siblings?: readonly SiblingJson[];
+}
+
+export interface ReadCallOptions {
+  readonly deadline: Deadline;
+  readonly siblings: boolean;
 }
 
 interface KeyItem {
@@ -41,10 +50,10 @@ interface KeyItem {
   readonly shard: ShardNumber;
 }
 
-/** Rows and tombstones of keys; what is in neither is not known here. */
-const readStatement = (table: CollectionTable) =>
+/** Rows and tombstones of keys; what is in neither is not known here. Siblings in the same statement, so that they are of the same moment. */
+const readStatement = (table: CollectionTable, siblings: boolean) =>
   statement(
-    `select coalesce(t.id, v.id) as id, t.id is not null as present, t.embedding::text as embedding, t.metadata::text as metadata, v.hlc::text as hlc, v.origin, v.counter::text as counter, v.clock
+    `select coalesce(t.id, v.id) as id, t.id is not null as present, t.embedding::text as embedding, t.metadata::text as metadata, v.hlc::text as hlc, v.origin, v.counter::text as counter, v.clock${siblings ? `, ${siblingsSql(quoteText(table.collection), 'coalesce(t.id, v.id)')} as siblings` : ''}
      from (select * from ${quoteTable({ schema: table.schema, name: table.table })} where id = any($1::text[])) t
      full join (select * from ${versionTable(table)} where id = any($1::text[])) v on v.id = t.id`,
   );
@@ -64,8 +73,8 @@ export class Reader {
     this.#directory = options.directory;
   }
 
-  async get(collection: CollectionRow, item: KeyItem, deadline: Deadline): Promise<StoredVector> {
-    const [found] = await this.getAll(collection, [{ ok: true, item }], deadline);
+  async get(collection: CollectionRow, item: KeyItem, options: ReadCallOptions): Promise<StoredVector> {
+    const [found] = await this.getAll(collection, [{ ok: true, item }], options);
     if (found === undefined) throw new PgquorumError('internal', 'a read gave no result');
     if ('error' in found) throw found.error;
     return found;
@@ -74,7 +83,7 @@ export class Reader {
   async getAll(
     collection: CollectionRow,
     parsed: readonly ParsedItem<KeyItem>[],
-    deadline: Deadline,
+    options: ReadCallOptions,
   ): Promise<ReadResult[]> {
     const found = new Map<string, ReadResult>();
     const notThere = (item: KeyItem): ReadResult => ({
@@ -108,7 +117,7 @@ export class Reader {
       }
       const rounds = await Promise.all(
         [...byNode].map(async ([node, items]) =>
-          this.#readFrom(node, collection, items, { deadline, found, notThere, answered }),
+          this.#readFrom(node, collection, items, { ...options, found, notThere, answered }),
         ),
       );
       pending = rounds.flat();
@@ -124,6 +133,7 @@ export class Reader {
     items: readonly KeyItem[],
     round: {
       deadline: Deadline;
+      siblings: boolean;
       found: Map<string, ReadResult>;
       notThere: (item: KeyItem) => ReadResult;
       answered: Set<KeyItem>;
@@ -136,6 +146,7 @@ export class Reader {
           client,
           collection.table,
           items.map((item) => item.id),
+          round.siblings,
         ),
       );
     } catch (cause) {
@@ -155,9 +166,10 @@ export class Reader {
 
   #stored(row: Row, node: Node): StoredVector {
     const { hlc, origin, counter, clock } = row;
+    const nameOf = (number: number): string => this.#nodes.nameOf(number);
     const version =
       hlc != null && origin != null && counter != null && clock != null
-        ? versionView({ hlc, origin, counter, clock }, (number) => this.#nodes.nameOf(number))
+        ? versionView({ hlc, origin, counter, clock }, nameOf)
         : null;
     return {
       id: row.id,
@@ -165,6 +177,9 @@ export class Reader {
       metadata: parseLossless(row.metadata),
       version,
       node: node.name,
+      ...(row.siblings === undefined
+        ? {}
+        : { siblings: row.siblings.map((sibling) => siblingView(sibling, nameOf)) }),
     };
   }
 }
@@ -173,7 +188,8 @@ async function readRows(
   client: pg.PoolClient,
   table: CollectionTable,
   ids: readonly string[],
+  siblings: boolean,
 ): Promise<Map<string, Row>> {
-  const result = await client.query<Row>({ ...readStatement(table), values: [textArray(ids)] });
+  const result = await client.query<Row>({ ...readStatement(table, siblings), values: [textArray(ids)] });
   return new Map(result.rows.map((row) => [row.id, row]));
 }

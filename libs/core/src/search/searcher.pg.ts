@@ -91,7 +91,7 @@ export class Searcher {
     const stored = await this.#reader.get(
       collection,
       { id: near.id, shard: shardOfKey(near.id, collection.table.shards) },
-      deadline,
+      { deadline, siblings: false },
     );
     if (stored.embedding === null)
       throw new PgquorumError('invalid_request', 'id: this vector has no embedding to search with');

@@ -16,6 +16,8 @@ export interface WriteOptions {
 
 export interface ReadOptions {
   readonly timeoutMs: number;
+  /** Open conflicts of the keys are shown too. */
+  readonly siblings: boolean;
 }
 
 function checkParameters(query: QueryParameters, known: readonly string[]): void {
@@ -56,10 +58,7 @@ export function parseReadOptions(query: QueryParameters): ReadOptions {
   checkParameters(query, ['consistency', 'timeoutMs', 'token', 'include']);
   checkConsistency(query['consistency'], 'one');
   if (query['token'] !== undefined) throw notSupported('token', 'tokens are not available in this version');
-  if (query['include'] !== undefined)
-    throw notSupported(
-      'include',
-      'siblings belong to the strategy vector-clock, which is not available in this version',
-    );
-  return { timeoutMs: parseTimeout(query['timeoutMs']) };
+  const include = query['include'];
+  const siblings = include !== undefined && oneOf('include', include, ['siblings']) === 'siblings';
+  return { timeoutMs: parseTimeout(query['timeoutMs']), siblings };
 }

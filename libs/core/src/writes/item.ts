@@ -113,7 +113,8 @@ function parseItem(
   };
 }
 
-function metadataText(metadata: unknown): string {
+/** The text of metadata as users send it. */
+export function metadataText(metadata: unknown): string {
   if (metadata === undefined) return '{}';
   if (!isObject(metadata) || isRawNumber(metadata))
     throw new PgquorumError('invalid_metadata', 'metadata: must be an object');
