@@ -2,35 +2,10 @@
  * The registry of error codes: what HTTP and gRPC answer, whether a retry can help, and a paragraph for the operator.
  * A code is stable for ever; its texts may improve. docs/errors.md is this table.
  */
-export type GrpcStatus =
-  | 'INVALID_ARGUMENT'
-  | 'NOT_FOUND'
-  | 'ALREADY_EXISTS'
-  | 'PERMISSION_DENIED'
-  | 'UNAUTHENTICATED'
-  | 'RESOURCE_EXHAUSTED'
-  | 'FAILED_PRECONDITION'
-  | 'ABORTED'
-  | 'UNIMPLEMENTED'
-  | 'INTERNAL'
-  | 'UNAVAILABLE'
-  | 'DEADLINE_EXCEEDED';
+import { entry, type CodeEntry } from './code-entry.ts';
+import { vectorCodes } from './vector-codes.ts';
 
-export interface CodeEntry {
-  readonly http: number;
-  readonly grpc: GrpcStatus;
-  readonly retry: boolean;
-  readonly title: string;
-  readonly hint: string;
-}
-
-const entry = (http: number, grpc: GrpcStatus, retry: boolean, title: string, hint: string): CodeEntry => ({
-  http,
-  grpc,
-  retry,
-  title,
-  hint,
-});
+export type { CodeEntry, GrpcStatus } from './code-entry.ts';
 
 export const errorCodes = {
   // requests
@@ -162,76 +137,7 @@ export const errorCodes = {
     'The detail says what is.',
   ),
   // vectors
-  vector_not_found: entry(
-    404,
-    'NOT_FOUND',
-    false,
-    'There is no such vector',
-    'It was never written here, or it was deleted.',
-  ),
-  invalid_vector: entry(
-    400,
-    'INVALID_ARGUMENT',
-    false,
-    'The vector is not valid',
-    'A vector is an array of finite numbers, or {"base64": little-endian float32}.',
-  ),
-  dimension_mismatch: entry(
-    400,
-    'INVALID_ARGUMENT',
-    false,
-    'The vector has the wrong dimension',
-    'All vectors of a collection have the dimension of its definition.',
-  ),
-  invalid_key: entry(
-    400,
-    'INVALID_ARGUMENT',
-    false,
-    'The id is not valid',
-    'An id is a text of 1 to 512 bytes without the character NUL.',
-  ),
-  invalid_metadata: entry(
-    400,
-    'INVALID_ARGUMENT',
-    false,
-    'The metadata is not valid',
-    'Metadata is a JSON object without the character NUL, of at most 1 MiB and 64 levels.',
-  ),
-  duplicate_key: entry(
-    400,
-    'INVALID_ARGUMENT',
-    false,
-    'The batch names one id twice',
-    'Send each id once in a batch.',
-  ),
-  consistency_unsupported: entry(
-    501,
-    'UNIMPLEMENTED',
-    false,
-    'This consistency level is not available',
-    'Writes are acknowledged at ONE: send consistency=one.',
-  ),
-  constraint_violated: entry(
-    409,
-    'FAILED_PRECONDITION',
-    false,
-    'A constraint or trigger of the table refuses the row',
-    'The detail names the constraint. Nothing of the batch was written on that node.',
-  ),
-  version_mismatch: entry(
-    412,
-    'ABORTED',
-    false,
-    'The version is not the expected one',
-    'Read the vector again and repeat with its version.',
-  ),
-  idempotency_key_reused: entry(
-    409,
-    'ALREADY_EXISTS',
-    false,
-    'The idempotency key was used with another body',
-    'Use a new key for a new request.',
-  ),
+  ...vectorCodes,
   // conflicts
   conflict_not_found: entry(
     404,

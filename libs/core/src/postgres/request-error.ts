@@ -1,5 +1,6 @@
 /** A database error that ends a request -> the error that its caller gets. Never holds row data: Postgres quotes rows in `detail`, so that is left out. Pure. */
 import { isPgquorumError, PgquorumError } from '../errors/error.ts';
+import { crdtSqlStates } from '../versioning/crdt/operation.ts';
 import { sqlStateOf } from './sqlstate.ts';
 
 interface DatabaseError {
@@ -30,8 +31,21 @@ export function requestError(cause: unknown, collection?: string): unknown {
       return /^(expected|different) .*dimensions/.test(message)
         ? make('dimension_mismatch', 'embedding: has another dimension than the collection')
         : cause;
+    case 'PQ001':
+      return make('collection_not_found', collection === undefined ? message : `collection ${collection}`);
+    case 'PQ002':
+      return make('vector_not_found', 'there is no such row on this node');
+    case 'PQ007':
+      return make('version_missing', 'the row has no version');
+    case 'PQ010':
+      return make('model_unknown', 'model: the collection does not list it');
+    case 'PQ011':
+      return make('model_outdated', 'the vector has an embedding of a later model');
     default:
   }
+  // Our own functions raise these, with the field and what is wrong.
+  const crdtCode = crdtSqlStates[sqlstate];
+  if (crdtCode !== undefined) return make(crdtCode, message);
   if (sqlstate.startsWith('23'))
     return make(
       'constraint_violated',
