@@ -230,6 +230,14 @@ end
 $$;
 comment on function pgquorum.crdt_apply(jsonb, jsonb, jsonb, integer, bigint, bigint, uuid) is 'What operations make of a state on the node that carries them out, all or none. A request that the state knows changes nothing.';
 
+-- An index on the version tables that finds these would keep every operation's update from being HOT. Rows come and go under the lock of their key's version.
+create table pgquorum.unfolded (
+  collection text collate "C" not null,
+  key text collate "C" not null,
+  constraint unfolded_pkey primary key (collection, key)
+);
+comment on table pgquorum.unfolded is 'Keys whose counters hold increments by request that this node may have to fold into its own cells. Only of this node; never replicated.';
+
 -- What SQL clients call ------------------------------------------------------------------------------------------------------------
 -- These read and write tables that users have no rights on, as pgquorum's own role: so each asks for the caller's rights on the collection's table
 -- itself, those that an update, or a select, of a row would need. Plans are generic: planning costs more than these lookups.
@@ -337,6 +345,9 @@ begin
   if crdt_change.request is not null then
     insert into pgquorum.request (collection, key, request, origin, counter, hlc)
     values (crdt_change.collection, canonical, crdt_change.request, me, crdt_change.counter, 0);
+    if jsonb_path_exists(crdt_change.operations, '$.*.increment') or jsonb_path_exists(crdt_change.operations, '$.*.decrement') then
+      insert into pgquorum.unfolded (collection, key) values (crdt_change.collection, canonical) on conflict do nothing;
+    end if;
   end if;
   crdt_change.crdt := pgquorum.crdt_values(changed, target.fields);
 end

@@ -130,6 +130,9 @@ begin
   if crdt_change.request is not null then
     insert into pgquorum.request (collection, key, request, origin, counter, hlc)
     values (crdt_change.collection, canonical, crdt_change.request, me, crdt_change.counter, 0);
+    if jsonb_path_exists(crdt_change.operations, '$.*.increment') or jsonb_path_exists(crdt_change.operations, '$.*.decrement') then
+      insert into pgquorum.unfolded (collection, key) values (crdt_change.collection, canonical) on conflict do nothing;
+    end if;
   end if;
   crdt_change.crdt := pgquorum.crdt_values(changed, target.fields);
 end
@@ -1204,6 +1207,21 @@ COMMENT ON COLUMN pgquorum.source.lanes IS 'Number of lanes that the rows of pro
 COMMENT ON COLUMN pgquorum.source.problem IS 'Why nothing is applied from there at the moment; null when all is well.';
 
 --
+-- Name: unfolded; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.unfolded (
+    collection text NOT NULL COLLATE pg_catalog."C",
+    key text NOT NULL COLLATE pg_catalog."C"
+);
+
+--
+-- Name: TABLE unfolded; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.unfolded IS 'Keys whose counters hold increments by request that this node may have to fold into its own cells. Only of this node; never replicated.';
+
+--
 -- Name: clock_view clock_view_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
 --
 
@@ -1349,6 +1367,13 @@ ALTER TABLE ONLY pgquorum.shard_role
 
 ALTER TABLE ONLY pgquorum.source
     ADD CONSTRAINT source_pkey PRIMARY KEY (origin, log);
+
+--
+-- Name: unfolded unfolded_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.unfolded
+    ADD CONSTRAINT unfolded_pkey PRIMARY KEY (collection, key);
 
 --
 -- Name: conflict_by_collection; Type: INDEX; Schema: pgquorum; Owner: -

@@ -85,17 +85,24 @@ export interface CreateOptions {
   readonly nodes: readonly NodeAddress[];
   readonly name: string;
   readonly definition: CollectionDefinition;
+  readonly check?: DefinitionCheck | undefined;
 }
+
+/** Refuses what this node cannot do. */
+export type DefinitionCheck = (client: pg.Client, definition: CollectionDefinition) => Promise<void>;
 
 /** `created` is false when all nodes had it already with this definition. */
 export async function createCollection({
   nodes,
   name,
   definition,
+  check,
 }: CreateOptions): Promise<{ created: boolean }> {
-  const made = await onAllNodes(nodes, `pgquorum create ${name}`, (client, node) =>
-    createOn(client, node, name, definition),
-  );
+  const made = await onAllNodes(nodes, `pgquorum create ${name}`, async (client, node) => {
+    const existing = await readCollection(client, name);
+    if (existing === null) await check?.(client, definition);
+    return createOn({ client, node, name, definition, existing });
+  });
   return { created: made.some(Boolean) };
 }
 
@@ -103,8 +110,7 @@ export interface ChangeOptions {
   readonly nodes: readonly NodeAddress[];
   readonly name: string;
   readonly change: (before: CollectionDefinition) => CollectionDefinition;
-  /** Refuses what this node cannot do. */
-  readonly check?: (client: pg.Client, after: CollectionDefinition) => Promise<void>;
+  readonly check?: DefinitionCheck | undefined;
 }
 
 /** Changes the definition on every node at once: each has it, and its triggers follow it, from one commit on. Repeating it finishes what a crash left. */
@@ -127,12 +133,15 @@ export async function changeCollection({ nodes, name, change, check }: ChangeOpt
 }
 
 /** Drops the collection with its table and all its versions on every node. */
-export async function dropCollection({ nodes, name }: Omit<CreateOptions, 'definition'>): Promise<void> {
+export async function dropCollection({
+  nodes,
+  name,
+}: Omit<CreateOptions, 'definition' | 'check'>): Promise<void> {
   const drop = async (client: pg.Client): Promise<boolean> => {
     const found = await readCollection(client, name);
     if (found === null) return false;
     for (const statement of dropStatements(found.table)) await client.query(statement);
-    for (const table of ['conflict', 'request', 'parked', 'pause', 'dead_letter', 'horizon'])
+    for (const table of ['conflict', 'request', 'unfolded', 'parked', 'pause', 'dead_letter', 'horizon'])
       await client.query(`delete from pgquorum.${table} where collection = $1`, [name]);
     return true;
   };
@@ -154,13 +163,15 @@ async function markEarlier(clients: readonly pg.Client[], name: string): Promise
   for (const client of clients) await client.query(markEarlierSql, [name, JSON.stringify(reached)]);
 }
 
-async function createOn(
-  client: pg.Client,
-  node: NodeAddress,
-  name: string,
-  definition: CollectionDefinition,
-): Promise<boolean> {
-  const existing = await readCollection(client, name);
+interface CreateOnOptions {
+  readonly client: pg.Client;
+  readonly node: NodeAddress;
+  readonly name: string;
+  readonly definition: CollectionDefinition;
+  readonly existing: CollectionRow | null;
+}
+
+async function createOn({ client, node, name, definition, existing }: CreateOnOptions): Promise<boolean> {
   if (existing !== null) {
     if (sameDefinition(existing.definition, definition)) return false;
     throw new PgquorumError(
