@@ -43,19 +43,19 @@ export class Node {
   #timer: NodeJS.Timeout | undefined;
   #typeOid: Promise<number> | undefined;
 
-  constructor(node: ClusterNode, poolMax: number) {
+  constructor(node: ClusterNode, poolMax: number, application: string) {
     this.name = node.name;
     this.number = node.number;
     this.spare = node.spare;
     this.address = node.address;
     this.pool = createPool(node.address, {
-      application: 'pgquorum gateway',
+      application,
       max: poolMax,
       pipeline: true,
       connectTimeoutMs,
     });
     this.statusPool = new pg.Pool({
-      ...clientConfig(node.address, { application: 'pgquorum gateway status', connectTimeoutMs }),
+      ...clientConfig(node.address, { application: `${application} status`, connectTimeoutMs }),
       max: 2,
       query_timeout: probeTimeoutMs,
       idleTimeoutMillis: 30_000,
@@ -157,9 +157,16 @@ export class Nodes {
 
   constructor(
     nodes: readonly ClusterNode[],
-    options: { readonly poolMax: number; readonly zone?: string | undefined },
+    options: {
+      readonly poolMax: number;
+      readonly zone?: string | undefined;
+      /** As the servers see it. */
+      readonly application?: string;
+    },
   ) {
-    this.all = nodes.map((node) => new Node(node, options.poolMax));
+    this.all = nodes.map(
+      (node) => new Node(node, options.poolMax, options.application ?? 'pgquorum gateway'),
+    );
     this.#byName = new Map(this.all.map((node) => [node.name, node]));
     this.#nameByNumber = new Map(
       this.all.flatMap((node) => [
