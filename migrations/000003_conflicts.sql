@@ -9,6 +9,7 @@ comment on column pgquorum.conflict.kind is 'What met: winner and loser, or mode
 create index conflict_by_collection on pgquorum.conflict (collection, found_at desc, id);
 create index conflict_by_state on pgquorum.conflict (state, found_at desc, id);
 create index conflict_by_kind on pgquorum.conflict (kind, found_at desc, id);
+create index conflict_closed on pgquorum.conflict (state_hlc, id) where state <> 'open';
 create index conflict_by_origin on pgquorum.conflict (loser_origin, found_at desc, id);
 
 -- Numbers of a sequence become visible in another order than they were drawn in. Whoever reads by (xid, arrival), and only what is older than every
@@ -28,11 +29,12 @@ create table pgquorum.event_forgotten (
   only_row boolean not null default true,
   xid xid8 not null,
   arrival bigint not null,
+  at timestamptz not null,
   constraint event_forgotten_pkey primary key (only_row),
   constraint event_forgotten_only_row check (only_row)
 );
 comment on table pgquorum.event_forgotten is 'The last event that was forgotten here: streams can be resumed from there on.';
-insert into pgquorum.event_forgotten (xid, arrival) values ('0', 0);
+insert into pgquorum.event_forgotten (xid, arrival, at) values ('0', 0, '-infinity');
 
 -- Whoever has rights on the table fires it: users'' triggers supersede records with the rights of pgquorum''s role.
 create function pgquorum.conflict_event() returns trigger
@@ -40,7 +42,7 @@ create function pgquorum.conflict_event() returns trigger
 begin
   insert into pgquorum.event (type, body) values ('conflict', jsonb_build_object(
     'happened', case when tg_op = 'INSERT' then 'found' else new.state end,
-    'id', new.id, 'collection', new.collection, 'key', new.key, 'kind', new.kind, 'state', new.state, 'stateOrigin', new.state_origin));
+    'conflictId', new.id, 'collection', new.collection, 'key', new.key, 'kind', new.kind, 'state', new.state, 'stateOrigin', new.state_origin));
   return null;
 end
 $$;

@@ -54,7 +54,7 @@ CREATE FUNCTION pgquorum.conflict_event() RETURNS trigger
 begin
   insert into pgquorum.event (type, body) values ('conflict', jsonb_build_object(
     'happened', case when tg_op = 'INSERT' then 'found' else new.state end,
-    'id', new.id, 'collection', new.collection, 'key', new.key, 'kind', new.kind, 'state', new.state, 'stateOrigin', new.state_origin));
+    'conflictId', new.id, 'collection', new.collection, 'key', new.key, 'kind', new.kind, 'state', new.state, 'stateOrigin', new.state_origin));
   return null;
 end
 $$;
@@ -619,6 +619,34 @@ CREATE FUNCTION pgquorum.key_text(VARIADIC texts text[]) RETURNS text
 COMMENT ON FUNCTION pgquorum.key_text(VARIADIC texts text[]) IS 'A key as one text: itself when single, else the JSON array of its texts.';
 
 --
+-- Name: merge_patch(jsonb, jsonb); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.merge_patch(target jsonb, patch jsonb) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if jsonb_typeof(patch) is distinct from 'object' then return patch; end if;
+  if jsonb_typeof(target) is distinct from 'object' then target := '{}'; end if;
+  return coalesce((
+    select jsonb_object_agg(coalesce(p.key, t.key), case
+      when p.key is null then t.value
+      when jsonb_typeof(p.value) = 'object' then pgquorum.merge_patch(t.value, p.value)
+      else p.value end)
+    from jsonb_each(target) t full join jsonb_each(patch) p on p.key = t.key
+    where p.value is distinct from 'null'
+  ), '{}');
+end
+$$;
+
+--
+-- Name: FUNCTION merge_patch(target jsonb, patch jsonb); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.merge_patch(target jsonb, patch jsonb) IS 'A JSON merge patch: objects are merged, null takes a field away, anything else replaces what is there.';
+
+--
 -- Name: now_hlc(); Type: FUNCTION; Schema: pgquorum; Owner: -
 --
 
@@ -907,6 +935,7 @@ CREATE TABLE pgquorum.event_forgotten (
     only_row boolean DEFAULT true NOT NULL,
     xid xid8 NOT NULL,
     arrival bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
     CONSTRAINT event_forgotten_only_row CHECK (only_row)
 );
 
@@ -1398,6 +1427,12 @@ CREATE INDEX conflict_by_origin ON pgquorum.conflict USING btree (loser_origin, 
 --
 
 CREATE INDEX conflict_by_state ON pgquorum.conflict USING btree (state, found_at DESC, id);
+
+--
+-- Name: conflict_closed; Type: INDEX; Schema: pgquorum; Owner: -
+--
+
+CREATE INDEX conflict_closed ON pgquorum.conflict USING btree (state_hlc, id) WHERE (state <> 'open'::text);
 
 --
 -- Name: conflict_listing; Type: INDEX; Schema: pgquorum; Owner: -

@@ -4,8 +4,10 @@ import { CollectionDirectory } from '#core/collections/directory.pg.ts';
 import type { Settings } from '#core/config/settings.ts';
 import { RecordTransactions } from '#core/conflicts/record-transaction.pg.ts';
 import { ResolveCalls } from '#core/conflicts/resolve-call.pg.ts';
+import { resolverCheck } from '#core/conflicts/resolver-check.pg.ts';
 import { ConflictRestorer } from '#core/conflicts/restorer.pg.ts';
 import { ConflictStore } from '#core/conflicts/store.pg.ts';
+import { EventStreams } from '#core/events/stream.pg.ts';
 import { HashRing } from '#core/placement/ring.ts';
 import { Reader } from '#core/reads/reader.pg.ts';
 import { Searcher } from '#core/search/searcher.pg.ts';
@@ -17,12 +19,14 @@ import { Dashboard } from './dashboard/dashboard.files.ts';
 import { ClusterController } from './http/cluster.controller.ts';
 import { CollectionsController } from './http/collections.controller.ts';
 import { ConflictsController } from './http/conflicts.controller.ts';
+import { EventsController } from './http/events.controller.ts';
 import { OperatingController } from './http/operating.controller.ts';
 import { VectorsController } from './http/vectors.controller.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { ClusterOperations } from './operations/cluster.ts';
 import { CollectionOperations } from './operations/collections.ts';
 import { ConflictOperations } from './operations/conflicts.ts';
+import { EventOperations } from './operations/events.ts';
 import { VectorOperations } from './operations/vectors.ts';
 
 export interface AppParts {
@@ -54,7 +58,11 @@ const core = (settings: Settings): FactoryProvider[] => [
         ),
       ),
   ),
-  factory(CollectionDirectory, [Nodes], (nodes: Nodes) => new CollectionDirectory(nodes)),
+  factory(
+    CollectionDirectory,
+    [Nodes],
+    (nodes: Nodes) => new CollectionDirectory(nodes, resolverCheck(settings.resolversDir)),
+  ),
   factory(
     Writer,
     [Nodes, ShardPlacement, CollectionDirectory],
@@ -89,6 +97,7 @@ const core = (settings: Settings): FactoryProvider[] => [
     [Nodes, RecordTransactions],
     (nodes: Nodes, transactions: RecordTransactions) => new ResolveCalls({ nodes, transactions }),
   ),
+  factory(EventStreams, [Nodes], (nodes: Nodes) => new EventStreams(nodes)),
   factory(StatusBoard, [Nodes], (nodes: Nodes) => new StatusBoard(nodes, settings)),
 ];
 
@@ -122,6 +131,7 @@ const operations = (settings: Settings): FactoryProvider[] => [
     (board: StatusBoard, nodes: Nodes, placement: ShardPlacement, directory: CollectionDirectory) =>
       new ClusterOperations({ board, nodes, placement, directory }),
   ),
+  factory(EventOperations, [EventStreams], (streams: EventStreams) => new EventOperations(streams)),
   factory(Dashboard, [], () => new Dashboard()),
 ];
 
@@ -135,6 +145,7 @@ export class AppModule {
         VectorsController,
         ConflictsController,
         ClusterController,
+        EventsController,
         OperatingController,
       ],
       providers: [

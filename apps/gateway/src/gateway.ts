@@ -20,6 +20,7 @@ import { GatewayMetrics } from './metrics.ts';
 import { ClusterOperations } from './operations/cluster.ts';
 import { CollectionOperations } from './operations/collections.ts';
 import { ConflictOperations } from './operations/conflicts.ts';
+import { EventOperations } from './operations/events.ts';
 import { VectorOperations } from './operations/vectors.ts';
 
 export interface Gateway {
@@ -84,6 +85,7 @@ async function listen({
     collections: app.get(CollectionOperations),
     conflicts: app.get(ConflictOperations),
     cluster: app.get(ClusterOperations),
+    events: app.get(EventOperations),
   });
   const grpc = new GrpcStrategy(new GrpcServer({ settings, guard, metrics, logger, services }));
   app.connectMicroservice({ strategy: grpc });

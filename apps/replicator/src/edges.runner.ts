@@ -51,7 +51,8 @@ export class EdgesRunner implements OnApplicationBootstrap, BeforeApplicationShu
           onApplied: (counts, durationMs) => {
             metrics.applied.inc({ ...labels, outcome: 'written' }, counts.written);
             metrics.applied.inc({ ...labels, outcome: 'skipped' }, counts.skipped);
-            metrics.conflicts.inc(labels, counts.conflicts);
+            for (const { collection, kind } of counts.found)
+              metrics.conflicts.inc({ ...labels, collection, kind });
             metrics.batchSeconds.observe(labels, durationMs / 1000);
           },
         },

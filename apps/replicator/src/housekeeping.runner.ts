@@ -1,4 +1,4 @@
-/** One loop a served node: forgets what has been remembered for long enough. */
+/** One loop a served node: forgets what has been remembered for long enough, and counts what somebody should look at. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   Inject,
@@ -6,13 +6,17 @@ import {
   type BeforeApplicationShutdown,
   type OnApplicationBootstrap,
 } from '@nestjs/common';
+import type pg from 'pg';
+import { countOpenConflicts, forgetConflicts } from '#core/conflicts/forget.pg.ts';
+import { forgetEvents } from '#core/events/log.pg.ts';
 import { closeClient, connect } from '#core/postgres/connect.pg.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
 import { forgetRequests } from '#core/writes/forget-requests.pg.ts';
 import { Loop } from './loop.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
 
-const everyMs = 60_000;
+const countEveryMs = 5000;
+const forgetEveryMs = 60_000;
 
 @Injectable()
 export class HousekeepingRunner implements OnApplicationBootstrap, BeforeApplicationShutdown {
@@ -33,22 +37,48 @@ export class HousekeepingRunner implements OnApplicationBootstrap, BeforeApplica
   }
 
   async #run(node: ClusterNode, signal: AbortSignal, healthy: () => void): Promise<void> {
-    healthy();
-    while (!signal.aborted) {
-      await sleep(everyMs, undefined, { signal }).catch(() => undefined); // the loop's condition sees the abort
-      if (signal.aborted) return;
-      const client = await connect(node.address, {
-        application: 'pgquorum housekeeping',
-        answerWithinMs: 60_000,
-      });
-      try {
-        const gone = await forgetRequests(client, this.#replication.settings.requestRetentionMs);
-        if (gone > 0)
-          this.#replication.logger.debug({ node: node.name, requests: gone }, 'old requests forgotten');
-      } finally {
-        await closeClient(client);
+    const client = await connect(node.address, {
+      application: 'pgquorum housekeeping',
+      answerWithinMs: 60_000,
+    });
+    try {
+      healthy();
+      for (let forgotAt = -Infinity; !signal.aborted;) {
+        if (performance.now() - forgotAt >= forgetEveryMs) {
+          await this.#forget(node, client);
+          forgotAt = performance.now();
+        }
+        await this.#count(node, client);
+        await sleep(countEveryMs, undefined, { signal }).catch(() => undefined); // the loop's condition sees the abort
       }
+    } finally {
+      await closeClient(client);
     }
+  }
+
+  async #forget(node: ClusterNode, client: pg.Client): Promise<void> {
+    const { settings, logger } = this.#replication;
+    const requests = await forgetRequests(client, settings.requestRetentionMs);
+    const conflicts = await forgetConflicts(client, {
+      keptMax: settings.conflictsKeptMax,
+      keptMs: settings.conflictsKeptMs,
+    });
+    const events = await forgetEvents(client, settings.eventsKeptMs);
+    if (requests + conflicts + events > 0)
+      logger.debug(
+        { node: node.name, requests, conflicts, events },
+        'old requests, conflicts and events forgotten',
+      );
+  }
+
+  async #count(node: ClusterNode, client: pg.Client): Promise<void> {
+    const { openConflicts } = this.#replication.metrics;
+    const counted = new Map(
+      (await countOpenConflicts(client)).map(({ collection, count }) => [collection, count]),
+    );
+    for (const { labels } of (await openConflicts.get()).values)
+      if (labels.node === node.name && !counted.has(String(labels.collection))) openConflicts.remove(labels);
+    for (const [collection, count] of counted) openConflicts.set({ node: node.name, collection }, count);
   }
 
   async beforeApplicationShutdown(): Promise<void> {

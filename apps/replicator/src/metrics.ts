@@ -3,9 +3,12 @@ import { Counter, Gauge, Histogram, type Registry } from '#core/observability/me
 
 export class ReplicationMetrics {
   readonly applied: Counter<'origin' | 'target' | 'outcome'>;
-  readonly conflicts: Counter<'origin' | 'target'>;
+  readonly conflicts: Counter<'origin' | 'target' | 'collection' | 'kind'>;
+  readonly openConflicts: Gauge<'node' | 'collection'>;
   readonly batchSeconds: Histogram<'origin' | 'target'>;
   readonly fed: Counter<'origin'>;
+  readonly resolved: Counter<'node' | 'collection'>;
+  readonly resolverFailures: Counter<'node' | 'collection'>;
   readonly running: Gauge<'loop'>;
   readonly restarts: Counter<'loop'>;
   readonly registry: Registry;
@@ -22,7 +25,13 @@ export class ReplicationMetrics {
     this.conflicts = new Counter({
       name: 'pgquorum_conflicts_found_total',
       help: 'Conflict records made while applying.',
-      labelNames: ['origin', 'target'],
+      labelNames: ['origin', 'target', 'collection', 'kind'],
+      registers,
+    });
+    this.openConflicts = new Gauge({
+      name: 'pgquorum_conflicts_open',
+      help: 'Open conflict records of a served node, by collection; counted by housekeeping.',
+      labelNames: ['node', 'collection'],
       registers,
     });
     this.batchSeconds = new Histogram({
@@ -36,6 +45,18 @@ export class ReplicationMetrics {
       name: 'pgquorum_changes_fed_total',
       help: 'Changes of an origin appended to its topic.',
       labelNames: ['origin'],
+      registers,
+    });
+    this.resolved = new Counter({
+      name: 'pgquorum_conflicts_resolved_total',
+      help: 'Conflicts resolved by custom resolvers.',
+      labelNames: ['node', 'collection'],
+      registers,
+    });
+    this.resolverFailures = new Counter({
+      name: 'pgquorum_resolver_failures_total',
+      help: 'Times that a custom resolver gave no usable result for a key; its conflicts stay open.',
+      labelNames: ['node', 'collection'],
       registers,
     });
     this.running = new Gauge({

@@ -3,6 +3,7 @@
  * (strategy.ts).
  */
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { join } from 'node:path';
 import {
   Metadata,
@@ -10,9 +11,11 @@ import {
   ServerCredentials,
   ServerInterceptingCall,
   status as grpcStatus,
+  type handleServerStreamingCall,
   type handleUnaryCall,
   type ServerInterceptor,
   type ServerUnaryCall,
+  type ServerWritableStream,
   type ServiceDefinition,
   type UntypedHandleCall,
 } from '@grpc/grpc-js';
@@ -21,11 +24,12 @@ import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation } from 'grpc-health-check';
 import { projectRoot } from '#core/config/project-root.files.ts';
 import type { Settings } from '#core/config/settings.ts';
+import type { PgquorumError } from '#core/errors/error.ts';
 import type { Logger } from '#core/observability/logger.process.ts';
 import { toPgquorumError } from '../http/problem.ts';
 import { keyOf, type Guard } from '../guard.ts';
 import type { GatewayMetrics } from '../metrics.ts';
-import { methodOf, type CallContext, type Method, type Services } from './services.ts';
+import { methodOf, type CallContext, type Method, type Services, type StreamMethod } from './services.ts';
 import { toServiceError } from './status.ts';
 
 const protoFolder = join(projectRoot, 'libs/core/proto');
@@ -123,15 +127,19 @@ export class GrpcServer {
 
   #addService(service: string, definition: PackageDefinition): void {
     const methods = definition[service] as ServiceDefinition;
-    const handlers = Object.entries(methods).map(
-      ([name]) =>
-        [name, this.#unary(`${service}/${name}`, methodOf(this.#options.services, service, name))] as const,
-    );
+    const handlers = Object.entries(methods).map(([name, { responseStream }]) => {
+      const path = `${service}/${name}`;
+      const method = methodOf(this.#options.services, service, name);
+      const handler = responseStream
+        ? this.#streaming(path, method as StreamMethod)
+        : this.#unary(path, method as Method);
+      return [name, handler] as const;
+    });
     this.#server.addService(methods, Object.fromEntries(handlers));
   }
 
   #unary(path: string, method: Method): UntypedHandleCall {
-    const { metrics, logger } = this.#options;
+    const { metrics } = this.#options;
     const handle: handleUnaryCall<never, object> = (call, answer) => {
       const startedAt = performance.now();
       const requestId = randomUUID();
@@ -147,9 +155,7 @@ export class GrpcServer {
           answer(null, response);
         },
         (cause: unknown) => {
-          const error = toPgquorumError(cause);
-          if (error.code === 'internal') logger.error({ err: error, requestId, method: path }, 'call failed');
-          const failure = toServiceError(error, requestId);
+          const failure = toServiceError(this.#refusal(cause, requestId, path), requestId);
           observe(grpcStatus[failure.code] ?? 'UNKNOWN');
           answer(failure);
         },
@@ -158,7 +164,44 @@ export class GrpcServer {
     return handle as UntypedHandleCall;
   }
 
-  #context(call: ServerUnaryCall<never, object>): CallContext {
+  #streaming(path: string, method: StreamMethod): UntypedHandleCall {
+    const { metrics } = this.#options;
+    const handle: handleServerStreamingCall<never, object> = (call) => {
+      const startedAt = performance.now();
+      const requestId = randomUUID();
+      const observe = (code: string) =>
+        metrics.observeCall({ method: path, code }, (performance.now() - startedAt) / 1000);
+      const run = async () => {
+        const context = this.#context(call);
+        const { signal } = context.caller;
+        for await (const message of method(call.request, context))
+          if (!call.write(message))
+            await once(call, 'drain', { ...(signal === undefined ? {} : { signal }) });
+      };
+      run().then(
+        () => {
+          observe('OK');
+          call.end();
+        },
+        (cause: unknown) => {
+          if (call.cancelled) return observe('CANCELLED');
+          const failure = toServiceError(this.#refusal(cause, requestId, path), requestId);
+          observe(grpcStatus[failure.code] ?? 'UNKNOWN');
+          call.emit('error', failure);
+        },
+      );
+    };
+    return handle as UntypedHandleCall;
+  }
+
+  #refusal(cause: unknown, requestId: string, path: string): PgquorumError {
+    const error = toPgquorumError(cause);
+    if (error.code === 'internal')
+      this.#options.logger.error({ err: error, requestId, method: path }, 'call failed');
+    return error;
+  }
+
+  #context(call: ServerUnaryCall<never, object> | ServerWritableStream<never, object>): CallContext {
     const principal = checkKey(this.#options.guard, call.metadata);
     const gone = new AbortController();
     call.on('cancelled', () => gone.abort());

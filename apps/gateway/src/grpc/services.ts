@@ -6,6 +6,7 @@ import type {
   MeasuredCollectionView,
 } from '../operations/collections.ts';
 import type { ConflictOperations } from '../operations/conflicts.ts';
+import type { EventOperations } from '../operations/events.ts';
 import type { ClusterOperations } from '../operations/cluster.ts';
 import type { Caller, WriteCall } from '../operations/caller.ts';
 import type { VectorOperations, WriteAnswer } from '../operations/vectors.ts';
@@ -32,13 +33,16 @@ export interface CallContext {
 }
 
 export type Method = (request: never, context: CallContext) => Promise<object>;
-export type Services = Readonly<Record<string, Readonly<Record<string, Method>>>>;
+/** Gives messages until the call is cancelled or the gateway ends. */
+export type StreamMethod = (request: never, context: CallContext) => AsyncIterable<object>;
+export type Services = Readonly<Record<string, Readonly<Record<string, Method | StreamMethod>>>>;
 
 export interface ServiceParts {
   readonly vectors: VectorOperations;
   readonly collections: CollectionOperations;
   readonly conflicts: ConflictOperations;
   readonly cluster: ClusterOperations;
+  readonly events: EventOperations;
 }
 
 interface WriteOptionsMessage {
@@ -269,22 +273,34 @@ const replicationMethods = (cluster: ClusterOperations, conflicts: ConflictOpera
   },
 });
 
+const eventMethods = (events: EventOperations) => ({
+  Events: async function* (
+    { after = '', types }: { after?: string; types?: readonly string[] },
+    { caller }: CallContext,
+  ) {
+    const signal = caller.signal ?? new AbortController().signal;
+    const { pages } = await events.open({ after, types: types?.join(','), signal });
+    for await (const page of pages)
+      for (const { body, ...event } of page) yield { ...event, bodyJson: JSON.stringify(body) };
+  },
+});
+
 const clusterMethods = (cluster: ClusterOperations) => ({
   ListNodes: async () => ({ items: (await cluster.nodes()).map(withoutNulls) }),
   GetHealth: () => cluster.health(),
 });
 
 /** By the services' full names. */
-export function makeServices({ vectors, collections, conflicts, cluster }: ServiceParts): Services {
+export function makeServices({ vectors, collections, conflicts, cluster, events }: ServiceParts): Services {
   return {
     'pgquorum.v1.Vectors': vectorMethods(vectors),
     'pgquorum.v1.Collections': collectionMethods(collections),
-    'pgquorum.v1.Replication': replicationMethods(cluster, conflicts),
+    'pgquorum.v1.Replication': { ...replicationMethods(cluster, conflicts), ...eventMethods(events) },
     'pgquorum.v1.Cluster': clusterMethods(cluster),
   } as Services;
 }
 
-export const methodOf = (services: Services, service: string, name: string): Method => {
+export const methodOf = (services: Services, service: string, name: string): Method | StreamMethod => {
   const method = services[service]?.[name];
   if (method === undefined)
     throw new PgquorumError('internal', `${service}/${name} is in the .proto and has no method`);

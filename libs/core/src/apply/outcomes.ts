@@ -3,6 +3,8 @@ export interface ApplyCounts {
   written: number;
   skipped: number;
   conflicts: number;
+  /** Each of them. */
+  readonly found: { readonly collection: string; readonly kind: string }[];
   /** Rows that were gone behind the triggers' back, with nothing lost by it. */
   vanished: number;
 }

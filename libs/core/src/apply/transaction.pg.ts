@@ -57,7 +57,7 @@ async function applyOnce(
   request: ApplyRequest,
   { copying }: { readonly copying: boolean },
 ): Promise<ApplyCounts> {
-  const counts: ApplyCounts = { written: 0, skipped: 0, conflicts: 0, vanished: 0 };
+  const counts: ApplyCounts = { written: 0, skipped: 0, conflicts: 0, found: [], vanished: 0 };
   const works: CollectionWork[] = [];
   for (const [collection, changes] of Map.groupBy(request.changes, (change) => change.collection)) {
     const table = await findTable(session, collection, changes);

@@ -224,6 +224,27 @@ export const settingsTable = {
     'How long a node remembers gateway requests, so that repeating one with its Idempotency-Key is safe.',
     { unit: 'ms' },
   ),
+  conflictsKeptMax: setting(
+    'PGQUORUM_CONFLICTS_KEPT_MAX',
+    integer(0, 100_000_000),
+    1_000_000,
+    'Most conflict records that are no longer open which a node keeps; the oldest go first. Open ones are always kept.',
+    { unit: 'records' },
+  ),
+  conflictsKeptMs: setting(
+    'PGQUORUM_CONFLICTS_KEPT_MS',
+    integer(60_000, 315_360_000_000),
+    7_776_000_000,
+    'How long a node keeps conflict records that are no longer open. Open ones are always kept.',
+    { unit: 'ms' },
+  ),
+  eventsKeptMs: setting(
+    'PGQUORUM_EVENTS_KEPT_MS',
+    integer(60_000, 2_592_000_000),
+    86_400_000,
+    'How long a node remembers events, so that a stream of them can be resumed.',
+    { unit: 'ms' },
+  ),
   heartbeatIntervalMs: setting(
     'PGQUORUM_HEARTBEAT_INTERVAL_MS',
     integer(50, 60_000),

@@ -146,6 +146,13 @@ export const errorCodes = {
     'There is no such conflict record',
     'List them with GET /v1/conflicts.',
   ),
+  position_expired: entry(
+    410,
+    'FAILED_PRECONDITION',
+    false,
+    'The position is no longer held',
+    'Read the state anew, then go on from now: without a position.',
+  ),
   conflict_not_resolvable: entry(
     409,
     'FAILED_PRECONDITION',

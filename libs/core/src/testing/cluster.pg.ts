@@ -59,7 +59,7 @@ export type EdgeOverrides = Partial<
 export class TestEdge {
   readonly origin: ClusterNode;
   readonly target: ClusterNode;
-  readonly counts: ApplyCounts = { written: 0, skipped: 0, conflicts: 0, vanished: 0 };
+  readonly counts: ApplyCounts = { written: 0, skipped: 0, conflicts: 0, found: [], vanished: 0 };
   readonly failures: unknown[] = [];
   readonly lines: LogLine[];
   /** Keys that the origin's capture found without a row. */
