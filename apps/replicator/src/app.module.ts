@@ -12,6 +12,7 @@ import { FeedRunner } from './feed.runner.ts';
 import { HeartbeatRunner } from './heartbeat.runner.ts';
 import { HousekeepingRunner } from './housekeeping.runner.ts';
 import { ReplicationMetrics } from './metrics.ts';
+import { ResolversRunner } from './resolvers.runner.ts';
 import { StatusServer } from './status.server.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
 
@@ -27,6 +28,7 @@ class ReplicatorModule {
         FeedRunner,
         EdgesRunner,
         HousekeepingRunner,
+        ResolversRunner,
         StatusServer,
       ],
     };

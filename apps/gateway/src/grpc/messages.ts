@@ -94,6 +94,9 @@ export const showConflict = (conflict: ConflictView): object => ({
   winnerHlc: conflict.winner.hlc,
   stateAt: conflict.stateAt,
   stateOrigin: conflict.stateOrigin,
+  ...(conflict.attempt === null
+    ? {}
+    : { attempt: { ...conflict.attempt, version: conflict.attempt.version ?? '' } }),
 });
 
 export interface ConflictRulesMessage {

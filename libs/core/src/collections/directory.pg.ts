@@ -12,6 +12,7 @@ import {
   measureCollection,
   readCollection,
   type CollectionRow,
+  type DefinitionCheck,
 } from './catalog.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
@@ -27,10 +28,13 @@ export interface MeasuredCollection extends CollectionRow {
 
 export class CollectionDirectory {
   readonly #nodes: Nodes;
+  readonly #check: DefinitionCheck | undefined;
   readonly #entries = new Map<string, { readonly row: CollectionRow; readonly untilMs: number }>();
 
-  constructor(nodes: Nodes) {
+  /** `check` refuses what a node cannot do. */
+  constructor(nodes: Nodes, check?: DefinitionCheck) {
     this.#nodes = nodes;
+    this.#check = check;
   }
 
   async get(name: string, deadline: Deadline): Promise<CollectionRow> {
@@ -65,7 +69,7 @@ export class CollectionDirectory {
   async create(name: string, definition: CollectionDefinition): Promise<{ created: boolean }> {
     checkCollectionName(name);
     try {
-      return await createCollection({ nodes: this.#addresses(), name, definition });
+      return await createCollection({ nodes: this.#addresses(), name, definition, check: this.#check });
     } finally {
       this.forget(name);
     }
@@ -74,7 +78,7 @@ export class CollectionDirectory {
   async change(name: string, change: (before: CollectionDefinition) => CollectionDefinition): Promise<void> {
     checkCollectionName(name);
     try {
-      await changeCollection({ nodes: this.#addresses(), name, change });
+      await changeCollection({ nodes: this.#addresses(), name, change, check: this.#check });
     } finally {
       this.forget(name);
     }

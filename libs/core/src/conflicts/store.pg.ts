@@ -8,6 +8,7 @@ import { currentJoinSql, noiseSql, type NoiseOptions } from './noise.ts';
 import { checkConflictId, filterConditions, makeCursor } from './query.ts';
 import type { ConflictFilter, ConflictQuery, ListPosition } from './query.ts';
 import { conflictJsonSql } from './record.ts';
+import { readAttempts } from './resolver-attempts.pg.ts';
 import { columnsSql, type TableColumn } from './row-statements.ts';
 import { conflictView, type ConflictView, type CurrentVersion, type StoredConflict } from './view.ts';
 
@@ -38,7 +39,7 @@ export class ConflictStore {
   ): Promise<{ items: ConflictView[]; nextCursor?: string }> {
     const { rows, more } = await onFirst(this.#stableOrder(), deadline, (client) => readPage(client, query));
     return {
-      items: rows.map((row) => this.#view(row)),
+      items: await this.#views(rows, deadline),
       ...(more === null ? {} : { nextCursor: makeCursor(more) }),
     };
   }
@@ -51,7 +52,7 @@ export class ConflictStore {
         const [found] = await node.run(deadline, async (client) =>
           compared(client, (await client.query<StoredConflict>(`${selectSql} where c.id = $1`, values)).rows),
         );
-        if (found !== undefined) return this.#view(found);
+        if (found !== undefined) return (await this.#views([found], deadline))[0]!;
       } catch (cause) {
         if (!isNodeFailure(cause)) throw cause;
         failed = cause;
@@ -71,8 +72,14 @@ export class ConflictStore {
     return { items, total: items.reduce((sum, { count }) => sum + count, 0) };
   }
 
-  #view(row: ComparedConflict): ConflictView {
-    return conflictView(row, (number) => this.#nodes.nameOf(number));
+  async #views(rows: readonly ComparedConflict[], deadline: Deadline): Promise<ConflictView[]> {
+    const open = rows.filter(({ record }) => record.state === 'open').map(({ record }) => record.id);
+    const attempts = await readAttempts(this.#nodes, open, deadline);
+    return rows.map((row) =>
+      conflictView({ ...row, attempt: attempts.get(row.record.id) ?? null }, (number) =>
+        this.#nodes.nameOf(number),
+      ),
+    );
   }
 
   /** The same node for every page. */

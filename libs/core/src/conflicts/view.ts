@@ -32,6 +32,8 @@ export interface ConflictView {
   readonly noise: boolean | null;
   readonly decidedBy: string;
   readonly reason: string;
+  /** Why the collection's resolver has not resolved it: the last try; null when there was none that failed. */
+  readonly attempt: AttemptView | null;
   readonly foundAt: string;
   /** When and where the state last advanced. */
   readonly stateAt: string;
@@ -54,11 +56,25 @@ export interface Comparison {
   readonly current: CurrentVersion | null;
 }
 
+/** What a custom resolver could not do, and where. */
+export interface AttemptView {
+  readonly at: string;
+  readonly resolver: string;
+  readonly version: string | null;
+  readonly error: string;
+  readonly tries: number;
+  readonly node: string;
+}
+
+export interface Attempted {
+  readonly attempt: AttemptView | null;
+}
+
 /** The wall clock's part of a hybrid logical clock. */
 const timeOf = (hlc: string): string => new Date(Number(BigInt(hlc) >> 16n)).toISOString();
 
 export function conflictView(
-  { record, foundAt, noise, current }: StoredConflict & Comparison,
+  { record, foundAt, noise, current, attempt }: StoredConflict & Comparison & Attempted,
   nameOf: NameOfNode,
 ): ConflictView {
   const clock: Clock = record.loser_clock;
@@ -90,6 +106,7 @@ export function conflictView(
     noise,
     decidedBy: record.decided_by,
     reason: record.reason,
+    attempt,
     foundAt,
     stateAt: timeOf(record.state_hlc),
     stateHlc: record.state_hlc,
