@@ -14,6 +14,8 @@ export interface Write {
 export type Step =
   /** One transaction; of a key that it writes twice only the last version is published. */
   | { readonly kind: 'write'; readonly node: number; readonly writes: readonly Write[] }
+  /** An operation on the CRDT fields of a row. */
+  | { readonly kind: 'operate'; readonly node: number; readonly key: number; readonly pick: number }
   /** A call that writes the row of a conflict record again, or closes the record without a write. */
   | { readonly kind: 'restore' | 'resolve'; readonly node: number; readonly pick: number }
   /** Time goes on everywhere; `skewMs` sets the clock of one node anew. */
@@ -64,11 +66,15 @@ export function makeHistory(seed: number): History {
   // Some histories replicate hardly at all before the end, others after nearly every write.
   const quiet = prng.between(1, 40);
   const requestPercent = prng.chance(30) ? 0 : prng.between(10, 80);
-  const steps = Array.from({ length }, () => makeStep(prng, { quiet, requestPercent }));
+  const operatePercent = prng.chance(50) ? 0 : prng.between(10, 70);
+  const steps = Array.from({ length }, () => makeStep(prng, { quiet, requestPercent, operatePercent }));
   return { seed, nodes, keys, oneWriter, steps };
 }
 
-function makeStep(prng: Prng, options: { readonly quiet: number; readonly requestPercent: number }): Step {
+function makeStep(
+  prng: Prng,
+  options: { readonly quiet: number; readonly requestPercent: number; readonly operatePercent: number },
+): Step {
   const node = prng.below(60);
   const other = prng.below(60);
   const turn = prng.below(60 + options.quiet);
@@ -99,6 +105,8 @@ function makeStep(prng: Prng, options: { readonly quiet: number; readonly reques
       skewMs: prng.chance(40) ? skewsMs[prng.below(skewsMs.length)]! : null,
     };
   if (turn < 59) return { kind: prng.chance(60) ? 'restore' : 'resolve', node, pick: prng.below(60) };
+  if (prng.chance(options.operatePercent))
+    return { kind: 'operate', node, key: prng.below(60), pick: prng.below(60) };
   const writes = Array.from({ length: prng.chance(15) ? prng.between(2, 3) : 1 }, (): Write => ({
     key: prng.below(60),
     deleted: prng.chance(25),

@@ -2,6 +2,7 @@
  * The naive model that the production code is compared with: every write knows the full set of writes that its node had seen, and nothing is
  * summed up in a vector. Slow, and plain enough to be believed.
  */
+import type { Operations } from '#core/versioning/crdt/operation.ts';
 import { compareVersions, dotText, type Version } from '#core/versioning/version.ts';
 
 export interface ModelWrite {
@@ -9,21 +10,54 @@ export interface ModelWrite {
   readonly id: string;
   readonly version: Version;
   readonly row: string | null;
-  /** Ids of all writes of the key that its node had seen, itself included. */
+  /** Began a life of the row: there was none, or a tombstone, and nobody brought the deleted row back. */
+  readonly insert: boolean;
+  /** Ids of all writes and operations of the key that its node had seen, itself included. */
   readonly history: ReadonlySet<string>;
+}
+
+/** An operation on CRDT fields: no version of the row, but a dot that others have seen. */
+export interface ModelOperation {
+  readonly id: string;
+  readonly operations: Operations;
+  /** Ids of all writes and operations of the key that its node had seen, itself included. */
+  readonly history: ReadonlySet<string>;
+  /** The insert that began the life it was done in. */
+  readonly life: string;
 }
 
 /** Every write ever committed, by key and id. */
 export class Ledger {
   readonly #writes = new Map<string, Map<string, ModelWrite>>();
+  readonly #operations = new Map<string, Map<string, ModelOperation>>();
 
-  add(key: string, version: Version, row: string | null, seen: ReadonlySet<string>): ModelWrite {
-    const id = dotText(version.dot);
-    const write = { id, version, row, history: new Set([...seen, id]) };
+  add(
+    key: string,
+    written: { readonly version: Version; readonly row: string | null; readonly insert: boolean },
+    seen: ReadonlySet<string>,
+  ): ModelWrite {
+    const id = dotText(written.version.dot);
+    const write = { ...written, id, history: new Set([...seen, id]) };
     const writes = this.of(key);
     if (writes.has(id)) throw new Error(`the dot ${id} was used twice for key ${key}`);
     writes.set(id, write);
     return write;
+  }
+
+  operate(
+    key: string,
+    operation: Omit<ModelOperation, 'history'>,
+    seen: ReadonlySet<string>,
+  ): ModelOperation {
+    const added = { ...operation, history: new Set([...seen, operation.id]) };
+    this.operationsOf(key).set(operation.id, added);
+    return added;
+  }
+
+  operationsOf(key: string): Map<string, ModelOperation> {
+    let operations = this.#operations.get(key);
+    if (operations === undefined) this.#operations.set(key, (operations = new Map()));
+    return operations;
   }
 
   of(key: string): Map<string, ModelWrite> {
@@ -112,4 +146,43 @@ export function outcomeOf(writes: readonly ModelWrite[]): {
     winner: winner ?? null,
     losers: losers.filter((one) => !writes.some((other) => isGreaterRepeat(other, one))),
   };
+}
+
+/** Lives that no insert has seen: an insert takes the place of those that its node knew. */
+export function livesAlive(ledger: Ledger, key: string): ReadonlySet<string> {
+  const inserts = [...ledger.of(key).values()].filter((write) => write.insert);
+  return new Set(
+    inserts
+      .filter((one) => !inserts.some((other) => other !== one && other.history.has(one.id)))
+      .map(({ id }) => id),
+  );
+}
+
+export interface ModelValues {
+  readonly count: number;
+  readonly tags: readonly string[];
+}
+
+/** What a row's fields should hold once every operation has reached all nodes. */
+export function valuesOf(ledger: Ledger, key: string): ModelValues {
+  const alive = livesAlive(ledger, key);
+  const operations = [...ledger.operationsOf(key).values()];
+  const counted = operations.filter(({ life }) => alive.has(life));
+  let count = 0;
+  const tags = new Set<string>();
+  for (const one of counted) {
+    const { count: change, tags: tag } = one.operations as {
+      count?: { increment?: number; decrement?: number };
+      tags?: { add?: string; remove?: string };
+    };
+    count += (change?.increment ?? 0) - (change?.decrement ?? 0);
+    if (tag?.add === undefined) continue;
+    const removed = operations.some(
+      (other) =>
+        (other.operations as { tags?: { remove?: string } }).tags?.remove === tag.add &&
+        other.history.has(one.id),
+    );
+    if (!removed) tags.add(tag.add);
+  }
+  return { count, tags: [...tags].sort() };
 }

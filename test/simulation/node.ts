@@ -6,7 +6,9 @@ import { planKey, type KeyPlan, type RowSource } from '#core/apply/plan.ts';
 import type { ConflictRecord, ConflictState } from '#core/changelog/change.ts';
 import { advances } from '#core/conflicts/record.ts';
 import { emptyClock, type Clock } from '#core/versioning/clock.ts';
-import { writeLocally } from '#core/versioning/local-write.ts';
+import type { CrdtFields } from '#core/versioning/crdt/field.ts';
+import type { Operations } from '#core/versioning/crdt/operation.ts';
+import { operateLocally, writeLocally } from '#core/versioning/local-write.ts';
 import {
   absentState,
   versionsOf,
@@ -33,6 +35,8 @@ export type Fault =
   | 'request-lost-by-reread'
   | 'message-lost';
 
+export const fieldTypes: CrdtFields = { count: 'pn-counter', tags: 'or-set' };
+
 export type Row = string | null;
 export interface WriteMessage {
   readonly kind: 'write';
@@ -40,6 +44,8 @@ export interface WriteMessage {
   readonly state: KeyState<Row>;
   /** Versions whose requests the receiver has to hear of although they are not in the state. */
   readonly requests: readonly Version[];
+  /** An operation: no version, so only the whole state tells of it. */
+  readonly operation?: true;
 }
 export interface ConflictMessage {
   readonly kind: 'conflict';
@@ -112,7 +118,12 @@ export class SimNode {
   /** One local write, as the triggers version it; `next` is the row, null to delete. The messages are what capture will find. */
   write(
     key: string,
-    write: { readonly row: Row; readonly request: string | null; readonly now: HlcValue },
+    write: {
+      readonly row: Row;
+      readonly request: string | null;
+      readonly now: HlcValue;
+      readonly lives?: 'kept';
+    },
   ): Message[] {
     const before = this.#load(key);
     this.#sequence += 1;
@@ -129,6 +140,7 @@ export class SimNode {
         deleted: write.row === null,
         row: write.row,
         request: write.request,
+        lives: write.lives ?? 'new',
         purgeHorizon: null,
       },
     );
@@ -149,11 +161,33 @@ export class SimNode {
     ];
   }
 
+  /** Operations on the fields of a living row; null where none is. */
+  operate(
+    key: string,
+    operations: Operations,
+    now: HlcValue,
+  ): { readonly dot: Dot; readonly message: Message } | null {
+    const before = this.versions.get(key);
+    if (before === undefined) return null;
+    this.#sequence += 1;
+    const done = operateLocally<Row>(
+      { winner: { version: before.version, row: null }, seen: before.seen, losers: [] },
+      { node: this.number, now, drawn: this.#sequence, fields: fieldTypes, operations, request: null },
+    );
+    if (done === null) return null;
+    this.#sequence = done.sequence;
+    this.versions.set(key, { version: done.state.winner!.version, seen: done.state.seen });
+    return {
+      dot: done.dot,
+      message: { kind: 'write', key, state: this.whole(key), requests: [], operation: true },
+    };
+  }
+
   /** Writes the row of a record again. What it replaces becomes a record itself. */
   restore(key: string, record: ConflictRecord, now: HlcValue): Message[] {
     const old = this.versions.get(key)!.version;
     const replaced = this.rows.get(key) ?? null;
-    const messages = this.write(key, { row: record.row, request: null, now }).filter(
+    const messages = this.write(key, { row: record.row, request: null, now, lives: 'kept' }).filter(
       (message) => message.kind === 'write' || !sameDot(message.record.loser.dot, record.loser.dot),
     );
     const id = dotText(old.dot);
@@ -174,6 +208,17 @@ export class SimNode {
       messages.push({ kind: 'conflict', key, record: kept });
     }
     return [...messages, this.advance(key, record.loser.dot, 'restored', now)];
+  }
+
+  /** Writes a version that dominates all that is open, and closes the records for good. */
+  resolve(key: string, now: HlcValue): Message[] {
+    const dots = this.openRecords(key).map(({ loser }) => loser.dot);
+    const row = this.rows.get(key) ?? `resolved at ${this.number}`;
+    const written = this.write(key, { row, request: null, now, lives: 'kept' });
+    return [
+      ...written.filter((message) => message.kind === 'write'),
+      ...dots.map((dot) => this.advance(key, dot, 'resolved', now)),
+    ];
   }
 
   advance(key: string, dot: Dot, state: ConflictState, now: HlcValue): ConflictMessage {
@@ -214,7 +259,9 @@ export class SimNode {
     const rowOf = ({ version, row }: Stamped<RowSource>): Row => {
       if (row.kind === 'local') return this.rows.get(key) ?? null;
       if (row.kind === 'record') return this.recordsOf(key).get(dotText(row.dot))!.row;
-      return versionsOf(writes[row.at]!.state).find((one) => sameDot(one.version.dot, version.dot))!.row;
+      const { state } = writes[row.at]!;
+      // An operation that was undone goes with the row that it was done to.
+      return (versionsOf(state).find((one) => sameDot(one.version.dot, version.dot)) ?? state.winner!).row;
     };
     const found = plan.newLosers.map((one) =>
       this.#recordOf(key, {
@@ -228,8 +275,13 @@ export class SimNode {
     const old = this.versions.get(key);
     if (plan.winner !== null)
       this.#store(key, plan.winner.version, plan.seen ?? old?.seen ?? emptyClock, row);
-    else if (plan.seen !== null) this.versions.set(key, { version: old!.version, seen: plan.seen });
+    else if (plan.seen !== null || plan.crdt !== undefined)
+      this.versions.set(key, {
+        version: plan.crdt === undefined ? old!.version : { ...old!.version, crdt: plan.crdt },
+        seen: plan.seen ?? old!.seen,
+      });
     for (const record of found) this.#keep(key, record);
+    for (const dot of plan.withdrawn) this.recordsOf(key).delete(dotText(dot));
     for (const dot of plan.superseded) {
       const record = this.recordsOf(key).get(dotText(dot))!;
       this.#keep(key, { ...record, state: 'superseded' });

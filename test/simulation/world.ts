@@ -4,7 +4,9 @@
  */
 import type { ConflictRecord } from '#core/changelog/change.ts';
 import { hlcFromMs } from '#core/versioning/hlc.ts';
-import { versionsOf } from '#core/versioning/merge.ts';
+import { currentLife } from '#core/versioning/crdt/state.ts';
+import type { Operations } from '#core/versioning/crdt/operation.ts';
+import { isOperation, versionsOf } from '#core/versioning/merge.ts';
 import { dotText, type HlcValue, type Version } from '#core/versioning/version.ts';
 import { checkEnd, checkKey } from './checks.ts';
 import type { History, Step, Write } from './history.ts';
@@ -36,6 +38,15 @@ interface Edge {
 
 const startMs = 1_000_000_000_000;
 
+const someOperations: readonly Operations[] = [
+  { count: { increment: 1 } },
+  { count: { decrement: 2 } },
+  { count: { increment: 5 }, tags: { add: 'x' } },
+  { tags: { add: 'x' } },
+  { tags: { remove: 'x' } },
+  { tags: { add: 'y' } },
+];
+
 export class World {
   readonly ledger = new Ledger();
   readonly nodes: readonly SimNode[];
@@ -47,6 +58,8 @@ export class World {
   /** What happened, to see that histories are worth playing. */
   readonly counts = {
     writes: 0,
+    operations: 0,
+    undone: 0,
     conflicts: 0,
     closed: 0,
     restored: 0,
@@ -110,6 +123,8 @@ export class World {
         return;
       case 'write':
         return this.#write(step.node, step.writes);
+      case 'operate':
+        return this.#operate(step);
       case 'restore':
       case 'resolve':
         return this.#call(step);
@@ -145,6 +160,22 @@ export class World {
     for (const [node, messages] of byNode) this.#commit(node, messages);
   }
 
+  #operate(step: Step & { kind: 'operate' }): void {
+    const key = this.#key(step.key);
+    const node = this.oneWriter ? this.#node(this.keys.indexOf(key)) : this.#node(step.node);
+    const operations = someOperations[step.pick % someOperations.length]!;
+    const before = this.model(node, key);
+    const done = node.operate(key, operations, this.#now(node));
+    if (done === null) return;
+    this.counts.operations += 1;
+    const life = currentLife(node.versions.get(key)!.version.crdt!);
+    const operation = this.ledger.operate(key, { id: dotText(done.dot), operations, life }, before.known);
+    this.#setModel(node, key, { ...before, known: operation.history });
+    this.trace.push(`operate ${key} at ${node.number}: ${operation.id} ${JSON.stringify(operations)}`);
+    checkKey(this, node, key);
+    this.#commit(node, [done.message]);
+  }
+
   #call(step: Step & { kind: 'restore' | 'resolve' }): void {
     const node = this.#node(step.node);
     const candidates = this.keys.flatMap((key) =>
@@ -156,9 +187,11 @@ export class World {
     if (step.kind === 'resolve') {
       if (record.state !== 'open') return;
       this.counts.resolved += 1;
-      this.#close(node, key, record.loser);
-      this.trace.push(`resolve ${key} ${dotText(record.loser.dot)} at ${node.number}`);
-      this.#commit(node, [node.advance(key, record.loser.dot, 'resolved', this.#now(node))]);
+      this.trace.push(`resolve ${key} at ${node.number}`);
+      this.#commit(
+        node,
+        this.#localWrite(node, key, (now) => node.resolve(key, now)),
+      );
       return;
     }
     if (record.row === null) return;
@@ -175,7 +208,9 @@ export class World {
     const messages = write(this.#now(node));
     const { version } = node.versions.get(key)!;
     this.#count(key, version);
-    const entry = this.ledger.add(key, version, node.rows.get(key) ?? null, before.known);
+    const row = node.rows.get(key) ?? null;
+    const insert = Object.hasOwn(version.crdt ?? {}, dotText(version.dot));
+    const entry = this.ledger.add(key, { version, row, insert }, before.known);
     const losers = [...before.live].filter((id) => id !== winnerOf(this.ledger, key, before.live)?.id);
     this.#noteClosed(key, losers);
     const closed = new Set([...before.closed, ...losers]);
@@ -204,16 +239,6 @@ export class World {
     if (others.some((other) => other.hlc === version.hlc)) this.counts.equalHlcs += 1;
   }
 
-  #close(node: SimNode, key: string, loser: Version): void {
-    const before = this.model(node, key);
-    this.#noteClosed(key, [dotText(loser.dot)]);
-    this.#setModel(
-      node,
-      key,
-      settle(this.ledger, key, { ...before, closed: new Set([...before.closed, dotText(loser.dot)]) }),
-    );
-  }
-
   #noteClosed(key: string, losers: readonly string[]): void {
     this.closedByWrite.set(key, new Set([...(this.closedByWrite.get(key) ?? []), ...losers]));
     if (losers.length > 0) this.counts.closed += 1;
@@ -228,7 +253,11 @@ export class World {
     const log = this.#logs[from.number - 1]!;
     for (let left = count; left > 0 && edge.taken < log.length; left -= 1) {
       const sent = log[edge.taken]!.map((message, at) =>
-        this.#send(from, message, ((reread >> at) & 1) === 1),
+        this.#send(
+          from,
+          message,
+          (message.kind === 'write' && message.operation === true) || ((reread >> at) & 1) === 1,
+        ),
       );
       edge.underWay.push({ transaction: edge.taken, sent });
       edge.taken += 1;
@@ -291,6 +320,7 @@ export class World {
         `${from.number} -> ${to.number} ${key}: ${list.map(({ message }) => shownMessage(message)).join(', ')} => winner ${shownWinner(to, key)}, open ${shownOpen(to.openRecords(key))}`,
       );
       if (to.openRecords(key).length > 0) this.counts.conflicts += 1;
+      if (to.openRecords(key).some(({ loser }) => isOperation(loser))) this.counts.undone += 1;
       checkKey(this, to, key);
     }
   }

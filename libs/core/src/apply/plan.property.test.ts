@@ -1,11 +1,13 @@
 /** The plan against the plain fold of the merge, on states that a system can reach. What breaks it: `planFast` deciding anything the merge would decide otherwise. */
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
+import type { Operations } from '../versioning/crdt/operation.ts';
 import { includes } from '../versioning/clock.ts';
 import { play, type History, type HistoryStep, type Row } from '../versioning/key-history.testing.ts';
 import {
   absentState,
   deltaState,
+  isOperation,
   mergeStates,
   versionsOf,
   type KeyState,
@@ -17,7 +19,20 @@ import { isNothing, planKey, type KeyPlan, type RowSource } from './plan.ts';
 const nodes = 4;
 const node = fc.nat({ max: nodes - 1 });
 const pick = fc.nat({ max: 1_000_000 });
-const stepsOf = (request: fc.Arbitrary<number | null>): fc.Arbitrary<HistoryStep[]> =>
+const operationStep: fc.Arbitrary<HistoryStep> = fc.record({
+  kind: fc.constant('operate' as const),
+  node,
+  nowMs: fc.nat({ max: 6 }),
+  operations: fc.constantFrom<Operations>(
+    { count: { increment: 1 } },
+    { tags: { add: 'x' } },
+    { tags: { remove: 'x' } },
+  ),
+});
+const stepsOf = (
+  request: fc.Arbitrary<number | null>,
+  ...more: fc.Arbitrary<HistoryStep>[]
+): fc.Arbitrary<HistoryStep[]> =>
   fc.array(
     fc.oneof(
       {
@@ -32,11 +47,13 @@ const stepsOf = (request: fc.Arbitrary<number | null>): fc.Arbitrary<HistoryStep
       },
       { weight: 5, arbitrary: fc.record({ kind: fc.constant('deliver' as const), from: node, to: node }) },
       { weight: 1, arbitrary: fc.record({ kind: fc.constant('whole' as const), from: node, to: node }) },
+      ...more.map((arbitrary) => ({ weight: 3, arbitrary })),
     ),
     { minLength: 4, maxLength: 60 },
   );
 const plainSteps = stepsOf(fc.constant(null));
 const requestSteps = stepsOf(fc.option(fc.nat({ max: 2 }), { nil: null }));
+const operationSteps = stepsOf(fc.constant(null), operationStep);
 const runs = { numRuns: 1000 };
 
 /** A state of the history and some that come in, single writes more often than whole states. */
@@ -47,9 +64,7 @@ const caseOf = (steps: fc.Arbitrary<HistoryStep[]>) =>
       const history = play(nodes, list);
       const whole = (index: number): KeyState<Row> => history.states[index % history.states.length]!;
       const single = (index: number): KeyState<Row> =>
-        history.writes.length === 0
-          ? absentState
-          : deltaState(history.writes[index % history.writes.length]!);
+        history.published[index % history.published.length] ?? absentState;
       return {
         history,
         local: whole(at),
@@ -81,22 +96,33 @@ function carryOut(local: KeyState<Row>, incoming: readonly KeyState<Row>[], plan
         : row.kind === 'local'
           ? [local.winner!]
           : local.losers;
-    const found = held.find((one) => sameDot(one.version.dot, version.dot));
+    // An operation that was undone goes with the row that it was done to.
+    const found = held.find((one) => isOperation(version) || sameDot(one.version.dot, version.dot));
     if (found === undefined) throw new Error(`no row of ${dotText(version.dot)} where the plan says it is`);
-    return found;
+    return { version, row: found.row };
   };
+  const stays =
+    local.winner === null || planned.crdt === undefined
+      ? local.winner
+      : { ...local.winner, version: { ...local.winner.version, crdt: planned.crdt } };
+  const gone = [...planned.superseded, ...planned.withdrawn];
   const open = [...local.losers, ...planned.newLosers.map((one) => fetch(one.loser))];
   return {
-    winner: planned.winner === null ? local.winner : fetch(planned.winner),
+    winner: planned.winner === null ? stays : fetch(planned.winner),
     seen: planned.seen ?? local.seen,
-    losers: open.filter((one) => !planned.superseded.some((dot) => sameDot(dot, one.version.dot))),
+    losers: open.filter((one) => !gone.some((dot) => sameDot(dot, one.version.dot))),
   };
 }
 
 const shown = (state: KeyState<Row>) => ({
-  winner: state.winner && [dotText(state.winner.version.dot), state.winner.row],
+  winner: state.winner && [dotText(state.winner.version.dot), state.winner.row, state.winner.version.crdt],
   seen: state.seen,
-  losers: Object.fromEntries(state.losers.map((one) => [dotText(one.version.dot), one.row])),
+  losers: Object.fromEntries(
+    state.losers.map((one) => [
+      dotText(one.version.dot),
+      isOperation(one.version) ? 'an operation' : one.row,
+    ]),
+  ),
 });
 const recordsOf = (planned: KeyPlan): string[] =>
   planned.newLosers.map((one) => dotText(one.loser.version.dot));
@@ -104,6 +130,7 @@ const recordsOf = (planned: KeyPlan): string[] =>
 test.each([
   ['plain', plainSteps],
   ['with requests', requestSteps],
+  ['with operations', operationSteps],
 ])('a plan carried out is the fold of the merge (%s)', (_name, steps) => {
   fc.assert(
     fc.property(caseOf(steps), ({ history, local, incoming }) => {

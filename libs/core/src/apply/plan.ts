@@ -6,6 +6,8 @@ import { sameCrdt, type CrdtState } from '../versioning/crdt/state.ts';
 import { covers, join, sameClock, type Clock } from '../versioning/clock.ts';
 import {
   conflictKind,
+  isOperation,
+  isSeenByWrite,
   mergeStates,
   versionsOf,
   type ConflictKind,
@@ -38,6 +40,8 @@ export interface KeyPlan {
   readonly newLosers: readonly NewLoser[];
   /** Dots of open records that something has seen now. */
   readonly superseded: readonly Dot[];
+  /** Dots of open records of operations that count again, since the row lives after all. They may be undone once more. */
+  readonly withdrawn: readonly Dot[];
 }
 
 /** True when nothing at all has to be written for the key. */
@@ -46,7 +50,8 @@ export const isNothing = (plan: KeyPlan): boolean =>
   plan.seen === null &&
   plan.crdt === undefined &&
   plan.newLosers.length === 0 &&
-  plan.superseded.length === 0;
+  plan.superseded.length === 0 &&
+  plan.withdrawn.length === 0;
 
 const nothing: KeyPlan = Object.freeze({
   winner: null,
@@ -54,6 +59,7 @@ const nothing: KeyPlan = Object.freeze({
   crdt: undefined,
   newLosers: [],
   superseded: [],
+  withdrawn: [],
 });
 
 /**
@@ -78,14 +84,18 @@ export function planKey(
   const stays = local.winner !== null && sameDot(local.winner.version.dot, state.winner.version.dot);
   const open = (dot: Dot): boolean => state.losers.some((one) => sameDot(one.version.dot, dot));
   const { crdt } = state.winner.version;
+  const closed = [...local.losers, ...found.map(({ loser }) => loser)]
+    .map((one) => one.version)
+    .filter(({ dot }) => !open(dot));
+  const isWithdrawn = (version: Version): boolean =>
+    isOperation(version) && !open(version.dot) && !isSeenByWrite(state, version.dot);
   return {
     winner: stays ? null : state.winner,
     seen: stays && sameClock(local.seen, state.seen) ? null : state.seen,
     crdt: stays && sameCrdt(local.winner!.version.crdt, crdt) ? undefined : crdt,
-    newLosers: found,
-    superseded: [...local.losers, ...found.map(({ loser }) => loser)]
-      .map((one) => one.version.dot)
-      .filter((dot) => !open(dot)),
+    newLosers: found.filter((one) => !isWithdrawn(one.loser.version)),
+    superseded: closed.filter((version) => !isWithdrawn(version)).map(({ dot }) => dot),
+    withdrawn: local.losers.flatMap(({ version }) => (isWithdrawn(version) ? [version.dot] : [])),
   };
 }
 

@@ -249,6 +249,8 @@ export const upsertConflictsSql = `insert into pgquorum.conflict as old (${confl
 
 export const supersedeSql = `update pgquorum.conflict c set state = 'superseded', state_hlc = $2, state_origin = $3, applied = true where c.id = any($1::uuid[]) and c.state = 'open' and not ${keepsSiblingsSql('c.collection')}`;
 
+export const withdrawSql = `delete from pgquorum.conflict c where c.id = any($1::uuid[]) and c.state = 'open'`;
+
 export const rememberRequestsSql = `insert into pgquorum.request (collection, key, request, origin, counter, hlc)
   select $1, u.key, u.request, u.origin, u.counter, u.hlc from unnest($2::text[], $3::uuid[], $4::smallint[], $5::bigint[], $6::bigint[]) u(key, request, origin, counter, hlc) order by 2, 3 on conflict do nothing`;
 

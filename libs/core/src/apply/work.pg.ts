@@ -10,7 +10,7 @@ import { recordToJson } from '../conflicts/record.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { covers, type Clock } from '../versioning/clock.ts';
 import { noRequests, type KeyState, type Stamped } from '../versioning/merge.ts';
-import { dotText, sameDot } from '../versioning/version.ts';
+import { dotText, sameDot, type Dot } from '../versioning/version.ts';
 import { int2Array, int8Array, textArray, uuidArray } from '../postgres/binary-array.ts';
 import { CollectionStatements } from './collection-statements.pg.ts';
 import { furthest, requestsOf, type KeyWork, type Planned } from './key-work.ts';
@@ -120,6 +120,7 @@ export class CollectionWork {
     counts.skipped += this.keys.size - winners.length;
     const records = await this.newRecords(planned);
     counts.conflicts += records.length;
+    counts.found.push(...records);
     this.writing = { planned, winners, records };
   }
 
@@ -174,9 +175,14 @@ export class CollectionWork {
 
   private supersede(planned: readonly Planned[], sent: Promise<unknown>[]): void {
     for (const { work, plan, local } of planned) {
-      const ids = (this.local.openLosers.get(keyText(work.key)) ?? [])
-        .filter((record) => plan.superseded.some((dot) => sameDot(dot, record.loser.dot)))
-        .map((record) => record.id);
+      const idsOf = (dots: readonly Dot[]): string[] =>
+        (this.local.openLosers.get(keyText(work.key)) ?? [])
+          .filter((record) => dots.some((dot) => sameDot(dot, record.loser.dot)))
+          .map((record) => record.id);
+      const withdrawn = idsOf(plan.withdrawn);
+      if (withdrawn.length > 0)
+        sent.push(this.statements.session.run('withdraw', sql.withdrawSql, [uuidArray(withdrawn)]));
+      const ids = idsOf(plan.superseded);
       if (ids.length === 0) continue;
       const by = plan.winner?.version ?? local!.version;
       sent.push(

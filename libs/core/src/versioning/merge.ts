@@ -17,7 +17,7 @@
  */
 import { PgquorumError } from '../errors/error.ts';
 import { covers, emptyClock, join, type Clock } from './clock.ts';
-import { livesOf, mergeCrdt, uncovered, type CrdtState, type Lives } from './crdt/state.ts';
+import { livesOf, mergeCrdt, type CrdtState } from './crdt/state.ts';
 import { compareVersions, dotText, sameDot, type Dot, type HlcValue, type Version } from './version.ts';
 
 export interface Stamped<R> {
@@ -85,7 +85,7 @@ export function mergeStates<R>(
       seen,
       losers: [
         ...losers.filter((one) => !repeated(one.version, ours, theirs, requests)),
-        ...undoneOperations(a, b, { open, winner: winner.version, crdt }),
+        ...undoneOperations(a, b, { writes: [...ours, ...theirs], winner: winner.version, crdt }),
       ],
     };
   }
@@ -105,11 +105,23 @@ function mergeFields<R>(a: KeyState<R>, b: KeyState<R>): CrdtState {
   );
 }
 
+interface Merged<R> {
+  /** Of both sides, also those that are gone now. */
+  readonly writes: readonly Stamped<R>[];
+  readonly winner: Version;
+  readonly crdt: CrdtState;
+}
+
 const isWrite = <R>({ version }: Stamped<R>): boolean => !isOperation(version);
 
 /** Losers that stand for an operation, not for a write of the row, carry the state that it left, with its own dot as the last one. */
-export const isOperation = ({ crdt, dot }: Version): boolean =>
-  crdt !== null && Object.values(crdt).some((life) => life.ops?.[dot.origin as number] === dot.counter);
+export const isOperation = (version: Version): boolean => lifeOf(version) !== undefined;
+
+/** The life of the row that an operation was done in. */
+function lifeOf({ crdt, dot }: Version): string | undefined {
+  for (const life in crdt) if (crdt[life]!.ops?.[dot.origin as number] === dot.counter) return life;
+  return undefined;
+}
 
 /**
  * Operations on CRDT fields whose row was deleted, or deleted and inserted again, by someone who had not seen them. They are no versions of the row, so
@@ -117,39 +129,46 @@ export const isOperation = ({ crdt, dot }: Version): boolean =>
  * as long as no write has seen them and no living row counts them: a side that holds them in its fields holds no loser.
  * Which row that is may differ between nodes: the one that stood where it was found.
  */
-function undoneOperations<R>(
-  a: KeyState<R>,
-  b: KeyState<R>,
-  merged: { readonly open: readonly Stamped<R>[]; readonly winner: Version; readonly crdt: CrdtState },
-): Stamped<R>[] {
-  const found = new Map<number, Stamped<R>>();
+function undoneOperations<R>(a: KeyState<R>, b: KeyState<R>, merged: Merged<R>): Stamped<R>[] {
+  const found = new Map<string, Stamped<R>>();
   const add = (one: Stamped<R>): void => {
-    const { dot } = one.version;
-    if (merged.open.some((write) => covers(write.version.clock, dot))) return;
-    if (!merged.winner.deleted && isCounted(merged.crdt, dot)) return;
-    const before = found.get(dot.origin);
-    if (before === undefined || before.version.dot.counter < dot.counter) found.set(dot.origin, one);
+    if (isSettled(one.version, merged)) return;
+    const name = `${one.version.dot.origin} ${lifeOf(one.version)}`;
+    const before = found.get(name);
+    if (before === undefined || before.version.dot.counter < one.version.dot.counter) found.set(name, one);
   };
   for (const side of [a, b]) for (const one of side.losers) if (isOperation(one.version)) add(one);
   for (const { winner } of [a, b]) {
     if (winner === null || winner.version.deleted || winner.version.crdt === null) continue;
-    const gone = merged.winner.deleted
-      ? winner.version.crdt
-      : livesWithout(winner.version.crdt, livesOf(merged.crdt));
-    for (const dot of uncovered(gone, merged.winner.clock)) {
-      const clock = join(winner.version.clock, { [dot.origin as number]: dot.counter });
-      add({ ...winner, version: { ...winner.version, dot, clock, request: null } });
+    const { clock, crdt } = winner.version;
+    for (const life in crdt) {
+      for (const origin in crdt[life]!.ops) {
+        const dot: Dot = { origin: Number(origin), counter: crdt[life]!.ops[origin]! };
+        const version = {
+          ...winner.version,
+          dot,
+          clock: join(clock, { [origin]: dot.counter }),
+          request: null,
+        };
+        add({ ...winner, version });
+      }
     }
   }
   return [...found.values()].sort((x, y) => compareVersions(y.version, x.version));
 }
 
-/** Is an operation part of the fields? Those of one origin come in order. */
-const isCounted = (crdt: CrdtState, { origin, counter }: Dot): boolean =>
-  Object.values(livesOf(crdt)).some(({ ops }) => (ops?.[origin as number] ?? 0) >= counter);
+/** Does an operation need no record? Either a write has seen it, for good, or a living row counts it, for now. */
+function isSettled<R>(operation: Version, merged: Merged<R>): boolean {
+  if (merged.writes.some(({ version }) => covers(version.clock, operation.dot))) return true;
+  const life = livesOf(merged.crdt)[lifeOf(operation)!];
+  return (
+    !merged.winner.deleted && (life?.ops?.[operation.dot.origin as number] ?? 0) >= operation.dot.counter
+  );
+}
 
-const livesWithout = (lives: Lives, kept: Lives): Lives =>
-  Object.fromEntries(Object.entries(lives).filter(([dot]) => !Object.hasOwn(kept, dot)));
+/** Has a write of this state seen the dot? */
+export const isSeenByWrite = <R>(state: KeyState<R>, dot: Dot): boolean =>
+  versionsOf(state).some((one) => isWrite(one) && covers(one.version.clock, dot));
 
 export const versionsOf = <R>(state: KeyState<R>): readonly Stamped<R>[] =>
   state.winner === null ? state.losers : [state.winner, ...state.losers];
