@@ -1,6 +1,6 @@
 /** Conflict records: listed, read, restored. The records are put in as apply would leave them. */
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { conflictId } from '#core/versioning/conflict-id.ts';
+import { addRecord as addRecordTo, type Loser } from './conflict-records.ts';
 import { freshGateway, type TestGateway } from './gateway-fixture.ts';
 
 let gateway: TestGateway;
@@ -15,27 +15,7 @@ afterAll(async () => {
   await gateway[Symbol.asyncDispose]();
 });
 
-interface Loser {
-  readonly key: string;
-  readonly row: Record<string, string | null> | null;
-  readonly counter: number;
-  readonly state?: string;
-}
-
-/** On all nodes, as replication would. */
-async function addRecord({ key, row, counter, state = 'open' }: Loser): Promise<string> {
-  const id = conflictId('docs', key, { origin: 2, counter });
-  for (const node of [0, 1, 2]) {
-    await gateway.sql(
-      node,
-      `insert into pgquorum.conflict (id, collection, key, key_texts, shard, kind, loser_rank, loser_epoch, loser_hlc, loser_origin, loser_counter, loser_clock, loser_deleted, loser_row,
-         winner_hlc, winner_origin, winner_counter, state, state_hlc, state_origin, decided_by, reason, applied)
-       values ($1, 'docs', $2, jsonb_build_array($2::text), pgquorum.key_hash($2) % 64, 'update-update', 0, 0, 5, 2, $3, jsonb_build_object('2', $3::bigint), $4::jsonb is null, $4, 6, 1, 7, $5, 6, 1, 'lww', 'older', true)`,
-      [id, key, counter, row === null ? null : JSON.stringify(row), state],
-    );
-  }
-  return id;
-}
+const addRecord = (loser: Loser): Promise<string> => addRecordTo(gateway, loser);
 
 const write = (id: string, embedding: number[]) =>
   gateway.send('POST', vectors, { body: { vectors: [{ id, embedding, metadata: { now: true } }] } });
