@@ -9,6 +9,7 @@ import { openCluster } from '#core/topology/open-cluster.pg.ts';
 import { ClocksRunner } from './clocks.runner.ts';
 import { EdgesRunner } from './edges.runner.ts';
 import { FeedRunner } from './feed.runner.ts';
+import { FoldingRunner } from './folding.runner.ts';
 import { HeartbeatRunner } from './heartbeat.runner.ts';
 import { HousekeepingRunner } from './housekeeping.runner.ts';
 import { ReplicationMetrics } from './metrics.ts';
@@ -28,6 +29,7 @@ class ReplicatorModule {
         FeedRunner,
         EdgesRunner,
         HousekeepingRunner,
+        FoldingRunner,
         ResolversRunner,
         StatusServer,
       ],

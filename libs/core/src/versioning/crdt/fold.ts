@@ -26,12 +26,21 @@ export interface Fold {
 /** The state itself when there is nothing to fold. */
 export function fold({ state, fields, me, stable }: Fold): CrdtState {
   let lives = livesOf(state);
+  const folded = new Map<string, Set<string>>();
   for (const { request, life, at, d } of foldable(lives)) {
-    if (Math.min(...Object.keys(at).map(Number)) !== me || !stable(request, at)) continue;
-    lives = foldOne(lives, { request, life, d, fields, me }) ?? lives;
+    if (lowestOrigin(at) !== me || !stable(request, at)) continue;
+    const counted = count(lives, { life, d, fields, me });
+    if (counted === null) continue;
+    lives = counted;
+    let ofLife = folded.get(life);
+    if (ofLife === undefined) folded.set(life, (ofLife = new Set()));
+    ofLife.add(request);
   }
-  return lives === livesOf(state) ? state : stateOf(lives);
+  return folded.size === 0 ? state : stateOf(without(lives, folded));
 }
+
+/** The node that is to fold a request. */
+export const lowestOrigin = (at: Dots): NodeNumber => Math.min(...Object.keys(at).map(Number)) as NodeNumber;
 
 export interface PendingRequest {
   readonly request: string;
@@ -54,8 +63,7 @@ export function foldable(lives: Lives): PendingRequest[] {
   return [...pending.values()].filter((one) => one !== null);
 }
 
-interface FoldOne {
-  readonly request: string;
+interface Counted {
   readonly life: string;
   readonly d: Amounts;
   readonly fields: CrdtFields;
@@ -63,7 +71,7 @@ interface FoldOne {
 }
 
 /** Null when it can not be done whole: a field is no counter now, or its cell would be beyond what a number holds exactly. */
-function foldOne(lives: Lives, { request, life, d, fields, me }: FoldOne): Lives | null {
+function count(lives: Lives, { life, d, fields, me }: Counted): Lives | null {
   let next: Lives | null = lives;
   for (const [field, amount] of Object.entries(d)) {
     const type = fields[field];
@@ -72,8 +80,16 @@ function foldOne(lives: Lives, { request, life, d, fields, me }: FoldOne): Lives
     next = addToOwn(next, { life, field, type, node: me, amount });
     if (next === null) return null;
   }
-  const { k = {}, ...rest } = next[life]!;
-  const { [request]: _folded, ...left } = k;
-  const without: Incarnation = Object.keys(left).length === 0 ? rest : { ...rest, k: left };
-  return { ...next, [life]: without };
+  return next;
+}
+
+/** All at once: one by one, a thousand requests would copy the map of them a thousand times while the key is locked. */
+function without(lives: Lives, folded: ReadonlyMap<string, ReadonlySet<string>>): Lives {
+  const next: Record<string, Incarnation> = { ...lives };
+  for (const [life, requests] of folded) {
+    const { k, ...rest } = next[life]!;
+    const left = Object.entries(k!).filter(([request]) => !requests.has(request));
+    next[life] = left.length === 0 ? rest : { ...rest, k: Object.fromEntries(left) };
+  }
+  return next;
 }
