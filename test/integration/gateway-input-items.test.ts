@@ -34,7 +34,8 @@ const items: ProblemCase[] = [
     'unknown_field',
     /kind/,
   ],
-  ['a model', 'POST', vectors, one({ ...good, model: 'm' }), 501, 'not_supported', /model/],
+  ['a model', 'POST', vectors, one({ ...good, model: 'm' }), 400, 'model_unknown', /lists no models/],
+  ['a model that is no text', 'POST', vectors, one({ ...good, model: 1 }), 400, 'invalid_request', /model/],
   [
     'vectors that are no array',
     'POST',

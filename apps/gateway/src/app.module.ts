@@ -14,6 +14,7 @@ import { Searcher } from '#core/search/searcher.pg.ts';
 import { Nodes } from '#core/topology/nodes.pg.ts';
 import { ShardPlacement } from '#core/topology/shard-placement.ts';
 import { StatusBoard } from '#core/topology/status.pg.ts';
+import { Patcher } from '#core/writes/patcher.pg.ts';
 import { Writer } from '#core/writes/writer.pg.ts';
 import { Dashboard } from './dashboard/dashboard.files.ts';
 import { ClusterController } from './http/cluster.controller.ts';
@@ -70,6 +71,12 @@ const core = (settings: Settings): FactoryProvider[] => [
       new Writer({ nodes, placement, directory }),
   ),
   factory(
+    Patcher,
+    [Nodes, ShardPlacement, CollectionDirectory],
+    (nodes: Nodes, placement: ShardPlacement, directory: CollectionDirectory) =>
+      new Patcher({ nodes, placement, directory }),
+  ),
+  factory(
     Reader,
     [Nodes, ShardPlacement, CollectionDirectory],
     (nodes: Nodes, placement: ShardPlacement, directory: CollectionDirectory) =>
@@ -104,14 +111,15 @@ const core = (settings: Settings): FactoryProvider[] => [
 const operations = (settings: Settings): FactoryProvider[] => [
   factory(
     VectorOperations,
-    [CollectionDirectory, Writer, Reader, Searcher, GatewayMetrics],
+    [CollectionDirectory, Writer, Patcher, Reader, Searcher, GatewayMetrics],
     (
       directory: CollectionDirectory,
       writer: Writer,
+      patcher: Patcher,
       reader: Reader,
       searcher: Searcher,
       metrics: GatewayMetrics,
-    ) => new VectorOperations({ settings, directory, writer, reader, searcher, metrics }),
+    ) => new VectorOperations({ settings, directory, writer, patcher, reader, searcher, metrics }),
   ),
   factory(
     CollectionOperations,

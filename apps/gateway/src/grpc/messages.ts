@@ -60,6 +60,8 @@ export const showStored = (found: StoredVector): object => ({
   ...(found.embedding === null ? {} : { embedding: showEmbedding(found.embedding) }),
   metadataJson: JSON.stringify(found.metadata),
   version: showVersion(found.version),
+  ...(found.crdt === undefined ? {} : { crdtJson: JSON.stringify(found.crdt) }),
+  ...(found.model == null ? {} : { model: found.model }),
   node: found.node,
   ...(found.siblings === undefined ? {} : { siblings: found.siblings.map(showSibling) }),
 });

@@ -25,6 +25,7 @@ import {
   type DefinitionMessage,
   type EmbeddingMessage,
 } from './messages.ts';
+import { readPatch, type PatchMessage } from './patch.ts';
 
 export interface CallContext {
   readonly caller: Caller;
@@ -89,6 +90,7 @@ interface UpsertMessage {
     readonly id?: string;
     readonly embedding?: EmbeddingMessage | null;
     readonly metadataJson?: string;
+    readonly model?: string;
   }[];
   readonly options?: WriteOptionsMessage | null;
 }
@@ -114,16 +116,28 @@ interface SearchMessage {
 
 const vectorMethods = (vectors: VectorOperations) => ({
   Upsert: async (request: UpsertMessage, context: CallContext) => {
-    const items = (request.vectors ?? []).map(({ id = '', embedding, metadataJson }, at) =>
+    const items = (request.vectors ?? []).map(({ id = '', embedding, metadataJson, model }, at) =>
       given({
         id: id === '' ? null : id,
         embedding: readEmbedding(embedding),
         metadata: readJson(`vectors.${at}.metadata_json`, metadataJson),
+        model,
       }),
     );
     return showWrite(
       await vectors.upsert(request.collection ?? '', { vectors: items }, writeCall(request, context)),
     );
+  },
+  Patch: async (
+    request: PatchMessage & { readonly options?: WriteOptionsMessage | null },
+    context: CallContext,
+  ) => {
+    const { collection = '', id = '', ifMatch = '' } = request;
+    const result = await vectors.patch(collection, id, readPatch(request), {
+      ...writeCall(request, context),
+      ifMatch: ifMatch === '' ? null : ifMatch,
+    });
+    return showWrite({ results: [result], consistency: 'one' });
   },
   Delete: async (request: IdsMessage, context: CallContext) =>
     showWrite(
@@ -173,11 +187,12 @@ const vectorMethods = (vectors: VectorOperations) => ({
       include: include.length === 0 ? undefined : include,
     });
     const found = await vectors.search(collection, body, { caller, options: given({ timeoutMs }) });
-    const matches = found.matches.map(({ embedding: numbers, metadata, version, ...match }) => ({
+    const matches = found.matches.map(({ embedding: numbers, metadata, version, crdt, ...match }) => ({
       ...match,
       ...(numbers === undefined ? {} : { embedding: showEmbedding(numbers) }),
       ...(metadata === undefined ? {} : { metadataJson: JSON.stringify(metadata) }),
       ...(version === undefined ? {} : { version: showVersion(version) }),
+      ...(crdt === undefined ? {} : { crdtJson: JSON.stringify(crdt) }),
     }));
     return { ...found, matches };
   },

@@ -2,7 +2,7 @@
 import type { FastifyRequest } from 'fastify';
 import { PgquorumError } from '#core/errors/error.ts';
 import { notSupported, unknownField } from '#core/requests/fields.ts';
-import type { ReadCall, WriteCall } from '../operations/caller.ts';
+import type { PatchCall, ReadCall, WriteCall } from '../operations/caller.ts';
 
 const queryOf = (request: FastifyRequest): Readonly<Record<string, unknown>> => ({
   ...(request.query as Record<string, unknown>),
@@ -13,9 +13,19 @@ export const readCall = (request: FastifyRequest): ReadCall => ({
   options: queryOf(request),
 });
 
+/** Writes that can not be tied to a version refuse the header rather than write unconditionally. */
 export function writeCall(request: FastifyRequest): WriteCall {
   if (request.headers['if-match'] !== undefined)
-    throw notSupported('If-Match', 'compare-and-set of vectors is not available in this version');
+    throw notSupported('If-Match', 'only PATCH of a vector compares versions');
+  return unconditionalCall(request);
+}
+
+export const patchCall = (request: FastifyRequest): PatchCall => ({
+  ...unconditionalCall(request),
+  ifMatch: request.headers['if-match'] ?? null,
+});
+
+function unconditionalCall(request: FastifyRequest): WriteCall {
   const key = request.headers['idempotency-key'];
   return {
     ...readCall(request),

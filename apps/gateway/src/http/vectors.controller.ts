@@ -1,7 +1,7 @@
-import { Controller, Delete, Get, HttpCode, Inject, Param, Post, Req, Res } from '@nestjs/common';
+import { Controller, Delete, Get, HttpCode, Inject, Param, Patch, Post, Req, Res } from '@nestjs/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { VectorOperations } from '../operations/vectors.ts';
-import { bodyOf, readCall, writeCall } from './call.ts';
+import { bodyOf, patchCall, readCall, writeCall } from './call.ts';
 import { showReads, showWrite } from './results.ts';
 
 @Controller('v1/collections/:collection')
@@ -40,6 +40,18 @@ export class VectorsController {
     const found = await this.#vectors.get(collection, id, readCall(request));
     if (found.version !== null) reply.header('etag', `"${found.version.text}"`);
     return found;
+  }
+
+  @Patch('vectors/:id')
+  async patch(
+    @Param('collection') collection: string,
+    @Param('id') id: string,
+    @Req() request: FastifyRequest,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<object> {
+    const result = await this.#vectors.patch(collection, id, bodyOf(request), patchCall(request));
+    reply.header('etag', `"${result.version.text}"`);
+    return { ...result, consistency: 'one' };
   }
 
   @Delete('vectors/:id')

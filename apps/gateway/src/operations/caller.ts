@@ -15,6 +15,11 @@ export interface WriteCall {
   readonly body: string | Uint8Array;
 }
 
+export interface PatchCall extends WriteCall {
+  /** The version that the vector has to have, as it was sent. */
+  readonly ifMatch: string | null;
+}
+
 export interface ReadCall {
   readonly caller: Caller;
   readonly options: Readonly<Record<string, unknown>>;

@@ -2,7 +2,8 @@
 import type { CollectionDirectory } from '#core/collections/directory.pg.ts';
 import type { CollectionRow } from '#core/collections/catalog.pg.ts';
 import type { Settings } from '#core/config/settings.ts';
-import { PgquorumError } from '#core/errors/error.ts';
+import { parseIfMatch } from '#core/conflicts/if-match.ts';
+import { isPgquorumError, PgquorumError } from '#core/errors/error.ts';
 import { deadlineIn } from '#core/postgres/session.pg.ts';
 import type { Reader, ReadResult, StoredVector } from '#core/reads/reader.pg.ts';
 import { checkFields, invalid, isObject } from '#core/requests/fields.ts';
@@ -11,9 +12,11 @@ import type { Searcher, SearchResult } from '#core/search/searcher.pg.ts';
 import { shardOfKey } from '#core/placement/key-hash.ts';
 import { parseReadOptions, parseTimeout, parseWriteOptions } from '#core/writes/consistency.ts';
 import { checkKey, parseIds, parseItems } from '#core/writes/item.ts';
+import { parsePatch } from '#core/writes/patch-item.ts';
+import type { Patcher, PatchResult } from '#core/writes/patcher.pg.ts';
 import type { ItemResult, WriteContext, Writer } from '#core/writes/writer.pg.ts';
 import type { GatewayMetrics } from '../metrics.ts';
-import type { ReadCall, WriteCall } from './caller.ts';
+import type { PatchCall, ReadCall, WriteCall } from './caller.ts';
 
 export interface WriteAnswer {
   readonly results: readonly ItemResult[];
@@ -26,6 +29,7 @@ export class VectorOperations {
   readonly #settings: Settings;
   readonly #directory: CollectionDirectory;
   readonly #writer: Writer;
+  readonly #patcher: Patcher;
   readonly #reader: Reader;
   readonly #searcher: Searcher;
   readonly #metrics: GatewayMetrics;
@@ -34,6 +38,7 @@ export class VectorOperations {
     settings: Settings;
     directory: CollectionDirectory;
     writer: Writer;
+    patcher: Patcher;
     reader: Reader;
     searcher: Searcher;
     metrics: GatewayMetrics;
@@ -41,6 +46,7 @@ export class VectorOperations {
     this.#settings = parts.settings;
     this.#directory = parts.directory;
     this.#writer = parts.writer;
+    this.#patcher = parts.patcher;
     this.#reader = parts.reader;
     this.#searcher = parts.searcher;
     this.#metrics = parts.metrics;
@@ -49,9 +55,29 @@ export class VectorOperations {
   async upsert(name: string, body: unknown, call: WriteCall): Promise<WriteAnswer> {
     const vectors = this.#batch(body, 'vectors');
     const context = await this.#writeContext(name, 'upsert', call);
-    const { dimension, vectorType, shards } = context.collection.definition;
-    const parsed = parseItems(vectors, { dimension, vectorType, shards });
+    const { dimension, vectorType, shards, conflicts } = context.collection.definition;
+    const parsed = parseItems(vectors, { dimension, vectorType, shards, models: conflicts.models });
     return this.#answer(name, await this.#writer.upsert(context, parsed));
+  }
+
+  async patch(name: string, id: string, body: unknown, call: PatchCall): Promise<PatchResult> {
+    const key = checkKey(id);
+    const ifMatch = parseIfMatch(call.ifMatch);
+    // A repeat has to be of the same vector and the same condition too, neither of which is in the body.
+    const repeated = Buffer.concat([
+      Buffer.from(`${JSON.stringify([key, ifMatch])}\0`),
+      Buffer.from(call.body as Uint8Array),
+    ]);
+    const context = await this.#writeContext(name, 'patch', { ...call, body: repeated });
+    const item = parsePatch(body, context.collection.definition, { id: key, ifMatch });
+    try {
+      const result = await this.#patcher.patch(context, item);
+      this.#metrics.countWrite(name, 'ok');
+      return result;
+    } catch (cause) {
+      this.#metrics.countWrite(name, isPgquorumError(cause) ? cause.code : 'internal');
+      throw cause;
+    }
   }
 
   async removeAll(name: string, body: unknown, call: WriteCall): Promise<WriteAnswer> {

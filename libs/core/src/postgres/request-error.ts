@@ -60,5 +60,8 @@ export function requestError(cause: unknown, collection?: string): unknown {
 export const isStaleDefinition = (cause: unknown): boolean =>
   ['42P01', '42703', '22000', '0A000', '42804'].includes(sqlStateOf(cause) ?? '');
 
+/** A write named an embedding model before the one that its key has. */
+export const isLaterModel = (cause: unknown): boolean => sqlStateOf(cause) === 'PQ011';
+
 /** Passes by itself when tried again at once. */
 export const isTransient = (cause: unknown): boolean => ['40P01', '40001'].includes(sqlStateOf(cause) ?? '');

@@ -3,7 +3,6 @@ import pgvector from 'pgvector';
 import type pg from 'pg';
 import type { CollectionDirectory } from '../collections/directory.pg.ts';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
-import type { CollectionTable } from '../collections/definition.ts';
 import { versionTable } from '../collections/trigger.ts';
 import { siblingsSql, siblingView, type Sibling, type SiblingJson } from '../conflicts/siblings.ts';
 import { PgquorumError } from '../errors/error.ts';
@@ -17,6 +16,7 @@ import type { ShardPlacement } from '../topology/shard-placement.ts';
 import { versionView, type VersionColumns, type VersionView } from '../versioning/version-view.ts';
 import type { ShardNumber } from '../versioning/version.ts';
 import type { ParsedItem } from '../writes/item.ts';
+import { modelOfRank } from '../writes/model.ts';
 import { statement } from '../writes/statements.ts';
 
 export interface StoredVector {
@@ -25,6 +25,10 @@ export interface StoredVector {
   readonly metadata: unknown;
   readonly version: VersionView | null;
   readonly node: string;
+  /** Values of the CRDT fields, in collections that declare some. */
+  readonly crdt?: unknown;
+  /** The embedding model that the version's write named, in collections that list some. */
+  readonly model?: string | null;
   /** Open conflicts of the key, when they were asked for. */
   readonly siblings?: readonly Sibling[];
 }
@@ -37,6 +41,8 @@ interface Row extends Partial<VersionColumns> {
   readonly present: boolean;
   readonly embedding: string | null;
   readonly metadata: string;
+  readonly rank: number | null;
+  readonly crdt?: unknown;
   readonly siblings?: readonly SiblingJson[];
 }
 
@@ -51,9 +57,9 @@ interface KeyItem {
 }
 
 /** Rows and tombstones of keys; what is in neither is not known here. Siblings in the same statement, so that they are of the same moment. */
-const readStatement = (table: CollectionTable, siblings: boolean) =>
+const readStatement = ({ table, definition: { conflicts } }: CollectionRow, siblings: boolean) =>
   statement(
-    `select coalesce(t.id, v.id) as id, t.id is not null as present, t.embedding::text as embedding, t.metadata::text as metadata, v.hlc::text as hlc, v.origin, v.counter::text as counter, v.clock${siblings ? `, ${siblingsSql(quoteText(table.collection), 'coalesce(t.id, v.id)')} as siblings` : ''}
+    `select coalesce(t.id, v.id) as id, t.id is not null as present, t.embedding::text as embedding, t.metadata::text as metadata, v.hlc::text as hlc, v.origin, v.counter::text as counter, v.clock, v.rank${conflicts.crdt === undefined ? '' : `, pgquorum.crdt_values(v.crdt, ${quoteText(JSON.stringify(conflicts.crdt))}) as crdt`}${siblings ? `, ${siblingsSql(quoteText(table.collection), 'coalesce(t.id, v.id)')} as siblings` : ''}
      from (select * from ${quoteTable({ schema: table.schema, name: table.table })} where id = any($1::text[])) t
      full join (select * from ${versionTable(table)} where id = any($1::text[])) v on v.id = t.id`,
   );
@@ -144,7 +150,7 @@ export class Reader {
       rows = await node.run(round.deadline, (client) =>
         readRows(
           client,
-          collection.table,
+          collection,
           items.map((item) => item.id),
           round.siblings,
         ),
@@ -159,12 +165,12 @@ export class Reader {
       round.answered.add(item);
       const row = rows.get(item.id);
       if (row === undefined) unknown.push(item);
-      else round.found.set(item.id, row.present ? this.#stored(row, node) : round.notThere(item));
+      else round.found.set(item.id, row.present ? this.#stored(row, node, collection) : round.notThere(item));
     }
     return unknown;
   }
 
-  #stored(row: Row, node: Node): StoredVector {
+  #stored(row: Row, node: Node, { definition: { conflicts } }: CollectionRow): StoredVector {
     const { hlc, origin, counter, clock } = row;
     const nameOf = (number: number): string => this.#nodes.nameOf(number);
     const version =
@@ -175,6 +181,8 @@ export class Reader {
       id: row.id,
       embedding: row.embedding === null ? null : (pgvector.fromSql(row.embedding) as number[]),
       metadata: parseLossless(row.metadata),
+      ...(row.crdt === undefined ? {} : { crdt: row.crdt }),
+      ...(conflicts.models === undefined ? {} : { model: modelOfRank(row.rank, conflicts.models) }),
       version,
       node: node.name,
       ...(row.siblings === undefined
@@ -186,10 +194,13 @@ export class Reader {
 
 async function readRows(
   client: pg.PoolClient,
-  table: CollectionTable,
+  collection: CollectionRow,
   ids: readonly string[],
   siblings: boolean,
 ): Promise<Map<string, Row>> {
-  const result = await client.query<Row>({ ...readStatement(table, siblings), values: [textArray(ids)] });
+  const result = await client.query<Row>({
+    ...readStatement(collection, siblings),
+    values: [textArray(ids)],
+  });
   return new Map(result.rows.map((row) => [row.id, row]));
 }

@@ -5,9 +5,10 @@ import { checkFields, invalid, isObject } from '../requests/fields.ts';
 import { isRawNumber } from '../requests/lossless-json.ts';
 import type { ShardNumber } from '../versioning/version.ts';
 import { encodeVector, parseEmbedding, type EmbeddingShape } from './embedding.ts';
+import { namedModel, type Models, type NamedModel } from './model.ts';
 
 export const keyBytesMax = 512;
-const metadataBytesMax = 1024 * 1024;
+export const metadataBytesMax = 1024 * 1024;
 const metadataLevelsMax = 64;
 
 export interface WriteItem {
@@ -17,6 +18,7 @@ export interface WriteItem {
   readonly embedding: Buffer | null;
   /** JSON text of an object. */
   readonly metadata: string;
+  readonly model: NamedModel | null;
 }
 
 export type ParsedItem<T> =
@@ -25,6 +27,7 @@ export type ParsedItem<T> =
 
 export interface ItemShape extends EmbeddingShape {
   readonly shards: number;
+  readonly models: Models;
 }
 
 /** Why this is no id, or null. */
@@ -43,25 +46,29 @@ export function checkKey(id: unknown): string {
 }
 
 const laterFields = {
-  model: 'collections list no models in this version',
-  crdt: 'the strategy is lww in this version',
+  crdt: 'operations on CRDT fields go by PATCH of a vector',
 };
 
 export function parseItems(values: unknown, shape: ItemShape): ParsedItem<WriteItem>[] {
   if (!Array.isArray(values)) throw invalid('vectors: must be an array');
   values.forEach((value, at) => {
     if (!isObject(value)) throw invalid(`vectors.${at}: must be an object`);
-    checkFields(value, `vectors.${at}`, ['id', 'embedding', 'metadata'], laterFields);
-    if (isObject(value['embedding']))
-      checkFields(value['embedding'], `vectors.${at}.embedding`, ['base64'], {
-        indices: 'sparsevec is not available in this version',
-        values: 'sparsevec is not available in this version',
-      });
+    checkFields(value, `vectors.${at}`, ['id', 'embedding', 'metadata', 'model'], laterFields);
+    checkEmbeddingFields(value['embedding'], `vectors.${at}.embedding`);
   });
   const repeated = repeatedIds(values.map((value: { id?: unknown }) => value.id));
   return (values as Record<string, unknown>[]).map((value) =>
     attempt(value['id'], () => parseItem(value, shape, repeated)),
   );
+}
+
+/** Fields of an embedding that nobody knows refuse the whole request too. */
+export function checkEmbeddingFields(embedding: unknown, path: string): void {
+  if (isObject(embedding))
+    checkFields(embedding, path, ['base64'], {
+      indices: 'sparsevec is not available in this version',
+      values: 'sparsevec is not available in this version',
+    });
 }
 
 /** The ids of a read or a delete. */
@@ -110,6 +117,7 @@ function parseItem(
     shard: shardOfKey(id, shape.shards),
     embedding: embedding === null ? null : encodeVector(parseEmbedding(embedding, shape)),
     metadata: metadataText(value['metadata']),
+    model: namedModel(value['model'], shape.models),
   };
 }
 

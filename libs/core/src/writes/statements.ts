@@ -51,6 +51,10 @@ export const versionsStatement = (table: CollectionTable): NamedStatement =>
     `select id, hlc::text as hlc, origin, counter::text as counter, clock, deleted from ${versionTable(table)} where id = any($1::text[])`,
   );
 
+/** The ranks of keys, tombstones included. */
+export const ranksStatement = (table: CollectionTable): NamedStatement =>
+  statement(`select id, rank from ${versionTable(table)} where id = any($1::text[])`);
+
 /** What a request has written here, with the version where it still is the current one. Operations on CRDT fields are remembered with hlc 0. */
 export const requestStatement = (table: CollectionTable): NamedStatement =>
   statement(

@@ -7,7 +7,7 @@ import type { CollectionDirectory } from '../collections/directory.pg.ts';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
-import { isStaleDefinition, isTransient, requestError } from '../postgres/request-error.ts';
+import { isLaterModel, isStaleDefinition, isTransient, requestError } from '../postgres/request-error.ts';
 import { remainingMs } from '../postgres/session.pg.ts';
 import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
 import type { ShardPlacement } from '../topology/shard-placement.ts';
@@ -46,6 +46,8 @@ export type ItemResult =
       readonly id: string;
       readonly shard: ShardNumber;
       readonly version: VersionView;
+      /** The dot of what a patch did to CRDT fields; the row's version is another. */
+      readonly operation?: { readonly origin: string; readonly counter: string };
       readonly coordinator: string;
       readonly acks: readonly string[];
     }
@@ -95,6 +97,7 @@ export class Writer {
         items,
         vectorOid,
         vectorType: definition.vectorType,
+        models: definition.conflicts.models,
         timeoutMs: remainingMs(context.deadline),
         progress,
       });
@@ -126,7 +129,7 @@ export class Writer {
     const results = new Map<string, ItemResult>();
     if (request.bodyHash !== null && items.length > 0) {
       const recorded = await recallRequest({
-        nodes: this.#homes(context, request),
+        nodes: homesOf(request, context.collection, this.#nodes, this.#placement),
         table: context.collection.table,
         request,
         keys: items.map((item) => item.id),
@@ -182,22 +185,18 @@ export class Writer {
     return this.#nodes.inOrder(names, context.coordinator).find((node) => !tried.has(node));
   }
 
-  /** Every process chooses the same home for a request. */
-  #homes(context: WriteContext, request: RequestIdentity): Node[] {
-    const shard = Number.parseInt(request.id.slice(0, 8), 16) % context.collection.table.shards;
-    return this.#nodes.inOrder(this.#placement.nodesOf(context.collection.name, shard as ShardNumber));
-  }
-
   #resultOf(
     item: KeyItem,
     node: Node,
-    { written, recorded }: NodeOutcome,
+    { written, recorded, refused }: NodeOutcome,
     standsPerhaps: boolean,
   ): ItemResult {
     const row = written.get(item.id);
     if (row !== undefined) return this.#writtenResult(item, node, row);
     const before = recorded.get(item.id);
     if (before !== undefined) return this.#recordedResult(item, before);
+    const refusal = refused?.get(item.id);
+    if (refusal !== undefined) return { id: item.id, error: standsPerhaps ? outcomeUnknown() : refusal };
     // An earlier try on another node may be why there is nothing left to delete.
     return {
       id: item.id,
@@ -230,7 +229,18 @@ export class Writer {
   }
 }
 
-function identify(context: WriteContext): RequestIdentity {
+/** Every process chooses the same home for a request. */
+export function homesOf(
+  request: RequestIdentity,
+  { name, table }: CollectionRow,
+  nodes: Nodes,
+  placement: ShardPlacement,
+): Node[] {
+  const shard = Number.parseInt(request.id.slice(0, 8), 16) % table.shards;
+  return nodes.inOrder(placement.nodesOf(name, shard as ShardNumber));
+}
+
+export function identify(context: WriteContext): RequestIdentity {
   const { keyed, collection } = context;
   if (keyed === null) return { id: randomUUID(), bodyHash: null };
   return {
@@ -243,19 +253,19 @@ function identify(context: WriteContext): RequestIdentity {
   };
 }
 
-const outcomeUnknown = (): PgquorumError =>
+export const outcomeUnknown = (): PgquorumError =>
   new PgquorumError(
     'write_outcome_unknown',
     'the connection was lost after the commit was sent, and no other node could take the write',
   );
 
-/** A deadlock with another writer: the whole transaction again, nothing of it was kept. */
-async function retryTransient<T>(work: () => Promise<T>): Promise<T> {
+/** A deadlock with another writer, or a later model that came in between: the whole transaction again, nothing of it was kept. */
+export async function retryTransient<T>(work: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
       return await work();
     } catch (cause) {
-      if (!isTransient(cause) || tries === transientTries) throw cause;
+      if (!(isTransient(cause) || isLaterModel(cause)) || tries === transientTries) throw cause;
     }
   }
 }

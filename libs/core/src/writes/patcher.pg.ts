@@ -1,0 +1,183 @@
+/**
+ * Patches at ONE: on the first live node of the vector's shard, on the next one when it fails. A commit that may stand is done again under the same
+ * request id and merges with it as one write; operations on CRDT fields only when the caller gave an idempotency key, since otherwise they would count twice.
+ */
+import type { CollectionDirectory } from '../collections/directory.pg.ts';
+import { PgquorumError } from '../errors/error.ts';
+import { isStaleDefinition, requestError } from '../postgres/request-error.ts';
+import { remainingMs } from '../postgres/session.pg.ts';
+import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
+import type { ShardPlacement } from '../topology/shard-placement.ts';
+import {
+  clockView,
+  versionText,
+  versionView,
+  type VersionColumns,
+  type VersionView,
+} from '../versioning/version-view.ts';
+import { askAboutRequest } from './idempotency.pg.ts';
+import type { PatchItem } from './patch-item.ts';
+import {
+  patchOn,
+  patchRecords,
+  type DotColumns,
+  type PatchOutcome,
+  type PatchRecord,
+} from './patch-transaction.pg.ts';
+import type { CommitProgress, RequestIdentity } from './transaction.pg.ts';
+import {
+  homesOf,
+  identify,
+  outcomeUnknown,
+  retryTransient,
+  type ItemResult,
+  type WriteContext,
+} from './writer.pg.ts';
+
+export type PatchResult = Exclude<ItemResult, { error: unknown }>;
+
+export class Patcher {
+  readonly #nodes: Nodes;
+  readonly #placement: ShardPlacement;
+  readonly #directory: CollectionDirectory;
+
+  constructor(options: {
+    readonly nodes: Nodes;
+    readonly placement: ShardPlacement;
+    readonly directory: CollectionDirectory;
+  }) {
+    this.#nodes = options.nodes;
+    this.#placement = options.placement;
+    this.#directory = options.directory;
+  }
+
+  async patch(context: WriteContext, item: PatchItem): Promise<PatchResult> {
+    const request = identify(context);
+    if (request.bodyHash !== null) {
+      const { collection, deadline } = context;
+      const records = await askAboutRequest({
+        nodes: homesOf(request, collection, this.#nodes, this.#placement),
+        request,
+        deadline,
+        read: (client) => patchRecords(client, collection.table, { request: request.id, key: item.id }),
+      });
+      if (records.length > 0) return this.#recorded(item, records);
+    }
+    const { outcome, node, mayStand } = await this.#onSomeNode(context, item, request);
+    switch (outcome.kind) {
+      case 'written':
+        return this.#result(item, {
+          version: versionView(outcome.version, (number) => this.#nodes.nameOf(number)),
+          operation: outcome.operation,
+          coordinator: node.name,
+        });
+      case 'recorded':
+        return this.#recorded(item, outcome.records);
+      case 'refused':
+        // An earlier try on another node may be why.
+        throw mayStand ? outcomeUnknown() : outcome.error;
+    }
+  }
+
+  async #onSomeNode(
+    context: WriteContext,
+    item: PatchItem,
+    request: RequestIdentity,
+  ): Promise<{ outcome: PatchOutcome; node: Node; mayStand: boolean }> {
+    const names = this.#placement.nodesOf(context.collection.name, item.shard);
+    const tried = new Set<Node>();
+    let mayStand = false;
+    for (;;) {
+      const node = this.#nodes.inOrder(names, context.coordinator).find((one) => !tried.has(one));
+      if (node === undefined)
+        throw mayStand
+          ? outcomeUnknown()
+          : new PgquorumError('replicas_unavailable', 'no node of the shard can be written');
+      tried.add(node);
+      const progress: CommitProgress = { commitSent: false };
+      try {
+        const mayRepeat = mayStand || request.bodyHash !== null;
+        const outcome = await this.#onNode(node, context, { item, request, progress, mayRepeat });
+        return { outcome, node, mayStand };
+      } catch (cause) {
+        mayStand ||= progress.commitSent;
+        const countsTwice = mayStand && item.operations !== null && request.bodyHash === null;
+        if (isNodeFailure(cause) && !countsTwice) continue;
+        if (isStaleDefinition(cause)) this.#directory.forget(context.collection.name);
+        throw mayStand ? outcomeUnknown() : requestError(cause, context.collection.name);
+      }
+    }
+  }
+
+  #onNode(
+    node: Node,
+    { collection, deadline }: WriteContext,
+    attempt: {
+      readonly item: PatchItem;
+      readonly request: RequestIdentity;
+      readonly progress: CommitProgress;
+      readonly mayRepeat: boolean;
+    },
+  ): Promise<PatchOutcome> {
+    const { table, definition } = collection;
+    return retryTransient(() =>
+      node.run(deadline, (client) =>
+        patchOn({
+          client,
+          table,
+          vectorType: definition.vectorType,
+          models: definition.conflicts.models,
+          timeoutMs: remainingMs(deadline),
+          ...attempt,
+        }),
+      ),
+    );
+  }
+
+  /** What the first one of the repeated requests did. Its version is whole only while it still is the row's. */
+  #recorded(item: PatchItem, records: readonly PatchRecord[]): PatchResult {
+    const rows = records.filter((record) => !record.operation);
+    const row = rows.find((record) => isNow(record, record.now)) ?? rows[0] ?? null;
+    const operation = records.find((record) => record.operation) ?? null;
+    const now = row === null ? latest(records) : isNow(row, row.now) ? row.now : null;
+    const dot = now ?? row ?? records[0]!;
+    const version: VersionView = {
+      text: versionText(dot.origin, dot.counter),
+      origin: this.#nodes.nameOf(dot.origin),
+      counter: dot.counter,
+      hlc: now?.hlc ?? null,
+      clock: now === null ? null : clockView(now.clock),
+    };
+    const coordinator = this.#nodes.nameOf((row ?? operation ?? dot).origin);
+    return this.#result(item, { version, operation, coordinator });
+  }
+
+  #result(
+    { id, shard }: PatchItem,
+    done: { version: VersionView; operation: DotColumns | null; coordinator: string },
+  ): PatchResult {
+    const { version, operation, coordinator } = done;
+    return {
+      id,
+      shard,
+      version,
+      ...(operation === null
+        ? {}
+        : { operation: { origin: this.#nodes.nameOf(operation.origin), counter: operation.counter } }),
+      coordinator,
+      acks: [coordinator],
+    };
+  }
+}
+
+const isNow = (dot: DotColumns, now: VersionColumns | null): boolean =>
+  now !== null && now.origin === dot.origin && now.counter === dot.counter;
+
+/** The latest version of the row that any of the nodes has. */
+const latest = (records: readonly PatchRecord[]): VersionColumns | null =>
+  records
+    .flatMap(({ now }) => now ?? [])
+    .reduce<VersionColumns | null>(
+      (best, now) => (best === null || BigInt(now.hlc) > BigInt(best.hlc) ? now : best),
+      null,
+    );
