@@ -3,7 +3,11 @@
  *
  * `{field: value}` is equality; a field may be a path, `a.b`. Comparisons hold only between values of one type: `{"age": {"$gt": 5}}` does not match the
  * text "6". Texts compare by code point, the same on every node whatever its collation. `$ne` and `$not` match where the field is missing.
+ *
+ * In a collection with CRDT fields `crdt.views` is the value of the field `views`, and `crdt.title.de` is within a register. Every other path is metadata.
  */
+import type { CrdtFieldTypes } from '../collections/conflict-rules.ts';
+import { PgquorumError } from '../errors/error.ts';
 import { checkJson } from '../writes/item.ts';
 import { invalid, isObject, unknownField } from '../requests/fields.ts';
 import { isRawNumber } from '../requests/lossless-json.ts';
@@ -14,18 +18,20 @@ const conditionsMax = 256;
 /** Takes a value and gives its placeholder, e.g. `$3`. */
 export type Bind = (value: unknown) => string;
 
-interface State {
+export interface FilterTarget {
   readonly bind: Bind;
+  /** The column of the metadata. */
   readonly column: string;
+  /** CRDT fields with their types, and the SQL of their state. */
+  readonly crdt?: { readonly fields: CrdtFieldTypes; readonly state: string } | undefined;
+}
+
+interface State extends FilterTarget {
   conditions: number;
 }
 
-export function compileFilter(
-  filter: unknown,
-  options: { readonly bind: Bind; readonly column: string },
-): string {
-  return compileObject(filter, { ...options, conditions: 0 }, 'filter', 1);
-}
+export const compileFilter = (filter: unknown, target: FilterTarget): string =>
+  compileObject(filter, { ...target, conditions: 0 }, 'filter', 1);
 
 function compileObject(filter: unknown, state: State, path: string, level: number): string {
   if (!isObject(filter) || isRawNumber(filter)) throw invalid(`${path}: must be an object`);
@@ -54,16 +60,38 @@ function compileField(field: string, value: unknown, state: State, path: string)
   const names = field.split('.');
   if (names.some((name) => name === '')) throw invalid(`${path}: is no field`);
   checkValue(names, path);
-  if (!isOperators(value)) return compileOperator({ names, operator: '$eq', operand: value, state, path });
+  const where = placeOf(names, state, path);
+  if (!isOperators(value)) return compileOperator({ ...where, operator: '$eq', operand: value, state, path });
   return `(${Object.entries(value)
     .map(([operator, operand]) =>
-      compileOperator({ names, operator, operand, state, path: `${path}.${operator}` }),
+      compileOperator({ ...where, operator, operand, state, path: `${path}.${operator}` }),
     )
     .join(' and ')})`;
 }
 
-interface Comparison {
+/** The SQL of a JSON document, and the path within it. */
+interface Place {
+  readonly document: string;
   readonly names: readonly string[];
+  /** Whether the document is a column, which an index may serve. */
+  readonly isColumn: boolean;
+}
+
+function placeOf(names: readonly string[], { bind, column, crdt }: State, path: string): Place {
+  const [first, field, ...rest] = names;
+  if (crdt === undefined || first !== 'crdt' || field === undefined)
+    return { document: column, names, isColumn: true };
+  const type = Object.hasOwn(crdt.fields, field) ? crdt.fields[field] : undefined;
+  if (type === undefined)
+    throw new PgquorumError('crdt_unknown_field', `${path}: the collection declares no such CRDT field`);
+  return {
+    document: `pgquorum.crdt_value(${crdt.state}, ${bind(field)}::text, ${bind(type)}::text)`,
+    names: rest,
+    isColumn: false,
+  };
+}
+
+interface Comparison extends Place {
   readonly operator: string;
   readonly operand: unknown;
   readonly state: State;
@@ -73,11 +101,11 @@ interface Comparison {
 const orders: Readonly<Record<string, string>> = { $gt: '>', $gte: '>=', $lt: '<', $lte: '<=' };
 
 function compileOperator(comparison: Comparison): string {
-  const { names, operator, operand, state, path } = comparison;
+  const { document, names, operator, operand, state, path } = comparison;
   state.conditions += 1;
   if (state.conditions > conditionsMax) throw invalid(`filter: has more than ${conditionsMax} conditions`);
   checkValue(operand, path);
-  const field = () => `(${state.column} #> ${state.bind(names)}::text[])`;
+  const field = () => `(${document} #> ${state.bind(names)}::text[])`;
   const json = (value: unknown) => `${state.bind(JSON.stringify(value))}::jsonb`;
   switch (operator) {
     case '$eq':
@@ -103,19 +131,19 @@ function compileOperator(comparison: Comparison): string {
 }
 
 /** Scalars by containment, which an index on the metadata can answer; arrays and objects by equality. */
-function equals({ names, operand, state }: Comparison): string {
+function equals({ document, names, isColumn, operand, state }: Comparison): string {
   const isScalar = typeof operand !== 'object' || operand === null || isRawNumber(operand);
-  if (!isScalar)
-    return `coalesce((${state.column} #> ${state.bind(names)}::text[]) = ${state.bind(JSON.stringify(operand))}::jsonb, false)`;
+  if (!isScalar || !isColumn)
+    return `coalesce((${document} #> ${state.bind(names)}::text[]) = ${state.bind(JSON.stringify(operand))}::jsonb, false)`;
   const nested = names.reduceRight<string>(
     (inner, name) => `{${JSON.stringify(name)}:${inner}}`,
     JSON.stringify(operand),
   );
-  return `${state.column} @> ${state.bind(nested)}::jsonb`;
+  return `${document} @> ${state.bind(nested)}::jsonb`;
 }
 
-function compare({ names, operand, state, path }: Comparison, order: string): string {
-  const field = `(${state.column} #> ${state.bind(names)}::text[])`;
+function compare({ document, names, operand, state, path }: Comparison, order: string): string {
+  const field = `(${document} #> ${state.bind(names)}::text[])`;
   if (typeof operand === 'number' || isRawNumber(operand))
     return `coalesce(jsonb_typeof(${field}) = 'number' and ${field} ${order} ${state.bind(JSON.stringify(operand))}::jsonb, false)`;
   if (typeof operand === 'string')

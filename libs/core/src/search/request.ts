@@ -10,7 +10,7 @@ export const kMax = 10_000;
 /** pgvector's own limit of hnsw.ef_search. */
 export const efSearchMax = 1000;
 
-export type Include = 'embedding' | 'metadata' | 'version';
+export type Include = 'embedding' | 'metadata' | 'version' | 'crdt';
 
 export interface SearchRequest {
   /** The vector to search near, or the id of a stored one. */
@@ -51,7 +51,7 @@ export function parseSearch(body: unknown, definition: CollectionDefinition): Se
     k: body['k'] === undefined ? 10 : integerIn('k', body['k'], { min: 1, max: kMax }),
     filter: body['filter'] ?? null,
     efSearch: parseEfSearch(body['efSearch'], definition),
-    include: parseInclude(body['include']),
+    include: parseInclude(body['include'], definition),
     maxDistance: maxDistance ?? null,
   };
 }
@@ -82,10 +82,15 @@ function parseEfSearch(value: unknown, definition: CollectionDefinition): number
   return integerIn('efSearch', value, { min: 1, max: efSearchMax });
 }
 
-function parseInclude(value: unknown): readonly Include[] {
+function parseInclude(value: unknown, { conflicts }: CollectionDefinition): readonly Include[] {
   if (value === undefined) return ['metadata'];
   if (!Array.isArray(value)) throw invalid('include: must be an array');
-  return [...new Set(value.map((one) => oneOf('include', one, ['embedding', 'metadata', 'version'])))];
+  const include = new Set(
+    value.map((one) => oneOf('include', one, ['embedding', 'metadata', 'version', 'crdt'])),
+  );
+  if (include.has('crdt') && conflicts.crdt === undefined)
+    throw new PgquorumError('crdt_unknown_field', 'include: the collection declares no CRDT fields');
+  return [...include];
 }
 
 /** Greater is nearer: the cosine similarity, the inner product, or 1 / (1 + distance). */

@@ -29,6 +29,7 @@ export interface Match {
   readonly score: number;
   readonly embedding?: readonly number[];
   readonly metadata?: unknown;
+  readonly crdt?: unknown;
   readonly version?: VersionView | null;
 }
 
@@ -45,6 +46,7 @@ interface Row extends Partial<VersionColumns> {
   readonly distance: number;
   readonly embedding?: string;
   readonly metadata?: string;
+  readonly crdt?: unknown;
 }
 
 export class Searcher {
@@ -107,6 +109,7 @@ export class Searcher {
       score: scoreOf(collection.definition.metric, row.distance),
       ...(row.embedding === undefined ? {} : { embedding: pgvector.fromSql(row.embedding) as number[] }),
       ...(row.metadata === undefined ? {} : { metadata: parseLossless(row.metadata) }),
+      ...(row.crdt === undefined ? {} : { crdt: row.crdt }),
       ...(hlc != null && origin != null && counter != null && clock != null
         ? { version: versionView({ hlc, origin, counter, clock }, (number) => this.#nodes.nameOf(number)) }
         : {}),
@@ -125,7 +128,12 @@ function searchSql(
   const target = `${bind(near)}::public.${quoteName(definition.vectorType)}`;
   const distance = `t.embedding operator(public.${metricOperators[definition.metric].operator}) ${target}`;
   const conditions = ['t.embedding is not null'];
-  if (request.filter !== null) conditions.push(compileFilter(request.filter, { bind, column: 't.metadata' }));
+  const fields = definition.conflicts.crdt;
+  // A sub-select and no join, so that the index still gives the rows in their order.
+  const state = `(select f.crdt from ${versionTable(table)} f where f.id = t.id)`;
+  const crdt = fields === undefined ? undefined : { fields, state };
+  if (request.filter !== null)
+    conditions.push(compileFilter(request.filter, { bind, column: 't.metadata', crdt }));
   if (request.maxDistance !== null) conditions.push(`${distance} <= ${bind(request.maxDistance)}`);
   const nearest = `select t.*, ${distance} as distance from ${quoteTable({ schema: table.schema, name: table.table })} t where ${conditions.join(' and ')} order by ${distance} limit ${request.k}`;
   const columns = ['n.id', 'n.distance'];
@@ -133,7 +141,9 @@ function searchSql(
   if (request.include.includes('metadata')) columns.push('n.metadata::text as metadata');
   const withVersion = request.include.includes('version');
   if (withVersion) columns.push('v.hlc::text as hlc', 'v.origin', 'v.counter::text as counter', 'v.clock');
-  const joined = withVersion ? ` left join ${versionTable(table)} v on v.id = n.id` : '';
+  const withCrdt = request.include.includes('crdt');
+  if (withCrdt) columns.push(`pgquorum.crdt_values(v.crdt, ${bind(JSON.stringify(fields))}::jsonb) as crdt`);
+  const joined = withVersion || withCrdt ? ` left join ${versionTable(table)} v on v.id = n.id` : '';
   return {
     text: `select ${columns.join(', ')} from (${nearest}) n${joined} order by n.distance, n.id`,
     values,
