@@ -1,0 +1,10 @@
+/**
+ * What others may use on its own: `import { … } from 'pgquorum'`. The very code that the applications run, without connections, processes or settings.
+ */
+export { GCounter } from '#core/versioning/crdt/g-counter.ts';
+export { LwwRegister } from '#core/versioning/crdt/lww-register.ts';
+export { OrSet } from '#core/versioning/crdt/or-set.ts';
+export { PNCounter } from '#core/versioning/crdt/pn-counter.ts';
+export { Hlc } from '#core/versioning/hybrid-clock.ts';
+export { HashRing } from '#core/placement/ring.ts';
+export { VectorClock } from '#core/versioning/vector-clock.ts';
