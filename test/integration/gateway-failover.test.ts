@@ -1,11 +1,11 @@
 /** A gateway while masters go and come back. */
-import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from '@jest/globals';
 import { PgquorumError } from '#core/errors/error.ts';
 import { createLogger } from '#core/observability/logger.process.ts';
 import { startMasters } from '#core/testing/masters.pg.ts';
 import { createGateway } from '../../apps/gateway/src/gateway.ts';
+import { flakyProxy } from './flaky-proxy.ts';
 import { settingsFor, startGateway, type TestGateway } from './gateway-fixture.ts';
 
 const vectors = '/v1/collections/docs/vectors';
@@ -155,39 +155,6 @@ test('a gateway starts without a master that was there when the cluster was foun
     PgquorumError,
   );
 }, 120_000);
-
-/** Hands a connection through until it is told to lose what follows. */
-async function flakyProxy(target: URL) {
-  const sockets = new Set<net.Socket>();
-  const proxy = { cutOnCommit: false, swallow: false, url: '', close: async () => {} };
-  const server = net.createServer((client) => {
-    const upstream = net.connect(Number(target.port), target.hostname);
-    for (const socket of [client, upstream]) {
-      sockets.add(socket);
-      socket.on('error', () => undefined);
-      socket.on('close', () => [client, upstream].forEach((one) => one.destroy()));
-    }
-    client.on('data', (data) => {
-      if (proxy.swallow) return;
-      upstream.write(data);
-      // The commit gets through, its answer does not.
-      if (proxy.cutOnCommit && data.includes('commit\0')) setTimeout(() => client.destroy(), 30);
-    });
-    upstream.on('data', (data) => {
-      if (proxy.swallow || (proxy.cutOnCommit && data.includes('COMMIT\0'))) return;
-      client.write(data);
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const through = new URL(target);
-  through.port = String((server.address() as net.AddressInfo).port);
-  proxy.url = through.href;
-  proxy.close = async () => {
-    for (const socket of sockets) socket.destroy();
-    await new Promise((resolve) => server.close(resolve));
-  };
-  return proxy;
-}
 
 test('a commit whose answer is lost is repeated elsewhere under the same request; with nowhere to go its outcome is unknown', async () => {
   await using masters = await startMasters({ count: 2 });

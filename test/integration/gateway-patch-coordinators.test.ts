@@ -1,7 +1,9 @@
 /** A patch that is repeated on another master while the masters do not hear of each other: once they do, it has been done once. */
 import { expect, test } from '@jest/globals';
 import type { ConflictRules } from '#core/collections/conflict-rules.ts';
+import { eventually } from '#core/testing/wait.process.ts';
 import { foundTestCluster, type TestCluster } from '#core/testing/cluster.pg.ts';
+import { flakyProxy } from './flaky-proxy.ts';
 import { startGateway, type NodeUrl, type TestGateway } from './gateway-fixture.ts';
 
 const conflicts: ConflictRules = {
@@ -129,4 +131,81 @@ test('a repeat through another gateway is answered with what the first one did',
     expect(await cluster.query(place, `select pgquorum.crdt_get('docs', 'a') -> 'views' as views`)).toEqual([
       { views: 2 },
     ]);
+}, 120_000);
+
+test('when the answer to a commit is lost, a patch goes on elsewhere only if it can not count twice', async () => {
+  await using cluster = await foundTestCluster({ count: 2 });
+  await cluster.create('docs', { conflicts });
+  const proxy = await flakyProxy(new URL(cluster.masters[0]!.url));
+  try {
+    await using gateway = await startGateway({
+      cluster: cluster.cluster,
+      nodes: [{ name: 'n1', zone: 'near', url: proxy.url }, cluster.masters[1]!],
+      env: { PGQUORUM_ZONE: 'near' },
+    });
+    await cluster.query(
+      0,
+      `insert into docs select 'k' || i, '[1,2,3]', '{"n":0}' from generate_series(1, 4) i`,
+    );
+    cluster.replicate();
+    await settled(cluster);
+    await cluster.stopEdges();
+    const send = async (id: string, body: object, headers: Record<string, string> = {}) => {
+      await eventually('n1 is used again', async () => {
+        const probe = await gateway.send('POST', `${vectors}?coordinator=nearest`, {
+          body: { vectors: [{ id: 'probe', embedding: null }] },
+        });
+        return (probe.body as { results: Result[] }).results[0]!.coordinator === 'n1';
+      });
+      proxy.cutOnCommit = true;
+      const answer = await gateway.send('PATCH', `${vectors}/${id}?coordinator=nearest`, { body, headers });
+      proxy.cutOnCommit = false;
+      return answer;
+    };
+    const increment = { crdt: { views: { increment: 1 } } };
+    expect(await send('k1', increment)).toMatchObject({
+      status: 504,
+      body: { code: 'write_outcome_unknown' },
+    });
+    expect(await send('k2', { metadata: { n: 1 } })).toMatchObject({
+      status: 200,
+      body: { coordinator: 'n2' },
+    });
+    const versions = await cluster.query<{ text: string }>(
+      1,
+      `select origin || '.' || counter as text from pgquorum.version_docs where id in ('k3', 'k4') order by id`,
+    );
+    const [k3, k4] = versions.map(({ text }) => ({ 'if-match': text }));
+    expect(await send('k3', { metadata: { n: 1 } }, k3)).toMatchObject({
+      status: 200,
+      body: { coordinator: 'n2' },
+    });
+    // The second master has another version, but the first one may have committed: this is no plain mismatch.
+    await cluster.query(1, `update docs set metadata = '{"n":2}' where id = 'k4'`);
+    expect(await send('k4', { metadata: { n: 1 } }, k4)).toMatchObject({
+      status: 504,
+      body: { code: 'write_outcome_unknown' },
+    });
+    // A refusal commits nothing whose answer could be lost.
+    expect(await send('k4', { metadata: { n: 1 } }, k3)).toMatchObject({ status: 412 });
+    cluster.replicate();
+    await settled(cluster);
+    for (const place of [0, 1]) {
+      expect(
+        await cluster.query(place, `select pgquorum.crdt_get('docs', 'k1') -> 'views' as views`),
+      ).toEqual([{ views: 1 }]);
+      expect(await cluster.query(place, `select metadata from docs where id in ('k2', 'k3')`)).toEqual([
+        { metadata: { n: 1 } },
+        { metadata: { n: 1 } },
+      ]);
+      expect(
+        await cluster.query(
+          place,
+          `select key from pgquorum.conflict where state = 'open' and key <> 'probe'`,
+        ),
+      ).toEqual([{ key: 'k4' }]);
+    }
+  } finally {
+    await proxy.close();
+  }
 }, 120_000);

@@ -37,8 +37,7 @@ export interface PatchRecord extends DotColumns {
 
 export type PatchOutcome =
   | { readonly kind: 'written'; readonly version: VersionColumns; readonly operation: DotColumns | null }
-  | { readonly kind: 'recorded'; readonly records: readonly PatchRecord[] }
-  | { readonly kind: 'refused'; readonly error: PgquorumError };
+  | { readonly kind: 'recorded'; readonly records: readonly PatchRecord[] };
 
 export interface PatchOptions extends TransactionOptions {
   readonly vectorType: VectorType;
@@ -87,8 +86,8 @@ export function patchOn(options: PatchOptions): Promise<PatchOutcome> {
       // A statement of its own, after the lock: it sees what the lock waited for.
       run<WrittenKey & { rank: number }>(client, rankedVersionStatement(table), [item.id]),
     ]);
-    const error = refusal(options, row.rows[0], version.rows[0]);
-    return error === null ? write(options, row.rows[0]!.bytes) : { kind: 'refused', error };
+    check(options, row.rows[0], version.rows[0]);
+    return write(options, row.rows[0]!.bytes);
   });
 }
 
@@ -102,19 +101,16 @@ const rankedVersionStatement = (table: CollectionTable): NamedStatement =>
     `select id, hlc::text as hlc, origin, counter::text as counter, clock, rank from ${versionTable(table)} where id = $1`,
   );
 
-function refusal(
+/** What is refused is rolled back, so no commit of it can be in doubt. */
+function check(
   { item, models }: PatchOptions,
   row: unknown,
   version: (WrittenKey & { rank: number }) | undefined,
-): PgquorumError | null {
-  if (row === undefined) return new PgquorumError('vector_not_found', `vector ${JSON.stringify(item.id)}`);
-  try {
-    checkIfMatch(item.ifMatch, version ?? null);
-  } catch (error) {
-    return error as PgquorumError;
-  }
+): void {
+  if (row === undefined) throw new PgquorumError('vector_not_found', `vector ${JSON.stringify(item.id)}`);
+  checkIfMatch(item.ifMatch, version ?? null);
   const rank = version?.rank ?? 0;
-  return item.model !== null && rank > item.model.rank ? modelOutdated(item.model, rank, models) : null;
+  if (item.model !== null && rank > item.model.rank) throw modelOutdated(item.model, rank, models);
 }
 
 /** Row first: it gives a row that has no version one, which operations need. */

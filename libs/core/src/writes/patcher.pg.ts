@@ -63,27 +63,20 @@ export class Patcher {
       });
       if (records.length > 0) return this.#recorded(item, records);
     }
-    const { outcome, node, mayStand } = await this.#onSomeNode(context, item, request);
-    switch (outcome.kind) {
-      case 'written':
-        return this.#result(item, {
-          version: versionView(outcome.version, (number) => this.#nodes.nameOf(number)),
-          operation: outcome.operation,
-          coordinator: node.name,
-        });
-      case 'recorded':
-        return this.#recorded(item, outcome.records);
-      case 'refused':
-        // An earlier try on another node may be why.
-        throw mayStand ? outcomeUnknown() : outcome.error;
-    }
+    const { outcome, node } = await this.#onSomeNode(context, item, request);
+    if (outcome.kind === 'recorded') return this.#recorded(item, outcome.records);
+    return this.#result(item, {
+      version: versionView(outcome.version, (number) => this.#nodes.nameOf(number)),
+      operation: outcome.operation,
+      coordinator: node.name,
+    });
   }
 
   async #onSomeNode(
     context: WriteContext,
     item: PatchItem,
     request: RequestIdentity,
-  ): Promise<{ outcome: PatchOutcome; node: Node; mayStand: boolean }> {
+  ): Promise<{ outcome: PatchOutcome; node: Node }> {
     const names = this.#placement.nodesOf(context.collection.name, item.shard);
     const tried = new Set<Node>();
     let mayStand = false;
@@ -98,12 +91,13 @@ export class Patcher {
       try {
         const mayRepeat = mayStand || request.bodyHash !== null;
         const outcome = await this.#onNode(node, context, { item, request, progress, mayRepeat });
-        return { outcome, node, mayStand };
+        return { outcome, node };
       } catch (cause) {
         mayStand ||= progress.commitSent;
         const countsTwice = mayStand && item.operations !== null && request.bodyHash === null;
         if (isNodeFailure(cause) && !countsTwice) continue;
         if (isStaleDefinition(cause)) this.#directory.forget(context.collection.name);
+        // An earlier try that may stand may also be why this node refuses.
         throw mayStand ? outcomeUnknown() : requestError(cause, context.collection.name);
       }
     }
