@@ -82,88 +82,108 @@ export function remember(requests: Map<string, RequestWrite[]>, version: Version
 }
 
 export function play(nodes: number, steps: readonly HistoryStep[]): History {
-  const world = Array.from({ length: nodes }, (): Node => ({
-    state: absentState,
-    requests: new Map(),
-    position: new Map(),
-  }));
-  const logs: KeyState<Row>[][] = world.map(() => []);
-  const states: KeyState<Row>[] = [absentState];
-  const writes: Stamped<Row>[] = [];
-  const replaced: { old: KeyState<Row>; write: Version }[] = [];
-  const operations: History['operations'][number][] = [];
-  let drawn = 0;
-  const merge = (node: Node, incoming: KeyState<Row>): void => {
+  const player = new Player(nodes);
+  for (const step of steps) player.step(step);
+  return player.history();
+}
+
+class Player {
+  readonly #world: readonly Node[];
+  readonly #logs: readonly KeyState<Row>[][];
+  readonly #states: KeyState<Row>[] = [absentState];
+  readonly #writes: Stamped<Row>[] = [];
+  readonly #replaced: { old: KeyState<Row>; write: Version }[] = [];
+  readonly #operations: History['operations'][number][] = [];
+  #drawn = 0;
+
+  constructor(nodes: number) {
+    this.#world = Array.from({ length: nodes }, (): Node => ({
+      state: absentState,
+      requests: new Map(),
+      position: new Map(),
+    }));
+    this.#logs = this.#world.map(() => []);
+  }
+
+  step(step: HistoryStep): void {
+    switch (step.kind) {
+      case 'operate':
+        return this.#operate(step);
+      case 'write':
+        return this.#write(step);
+      case 'deliver':
+      case 'whole': {
+        const [from, to] = [step.from % this.#world.length, step.to % this.#world.length];
+        if (from === to) return;
+        if (step.kind === 'whole') return this.#merge(this.#world[to]!, this.#world[from]!.state);
+        const position = this.#world[to]!.position.get(from) ?? 0;
+        const next = this.#logs[from]![position];
+        if (next === undefined) return;
+        this.#world[to]!.position.set(from, position + 1);
+        this.#merge(this.#world[to]!, next);
+      }
+    }
+  }
+
+  #merge(node: Node, incoming: KeyState<Row>): void {
     for (const { version } of versionsOf(incoming)) remember(node.requests, version);
     node.state = mergeStates(node.state, incoming, node.requests);
-    states.push(node.state);
-  };
-  const operate = (step: HistoryStep & { kind: 'operate' }): void => {
-    const at = step.node % nodes;
-    drawn += 1;
-    const done = operateLocally(world[at]!.state, {
+    this.#states.push(node.state);
+  }
+
+  #operate(step: HistoryStep & { kind: 'operate' }): void {
+    const at = step.node % this.#world.length;
+    const node = this.#world[at]!;
+    this.#drawn += 1;
+    const done = operateLocally(node.state, {
       node: (at + 1) as NodeNumber,
       now: hlcFromMs(step.nowMs),
-      drawn,
+      drawn: this.#drawn,
       fields: fieldTypes,
       operations: step.operations,
       request: null,
     });
     if (done === null) return;
-    operations.push({ dot: done.dot, operations: step.operations, on: world[at]!.state.winner! });
-    world[at]!.state = done.state;
-    states.push(done.state);
-    logs[at]!.push(done.state);
-  };
-  for (const step of steps) {
-    if (step.kind === 'operate') {
-      operate(step);
-      continue;
-    }
-    if (step.kind === 'write') {
-      const at = step.node % nodes;
-      const node = world[at]!;
-      const request = step.request === null ? null : `request ${step.request}`;
-      if (request !== null && node.requests.has(request)) continue;
-      drawn += 1;
-      const old = node.state;
-      const number = (at + 1) as NodeNumber;
-      const { state } = writeLocally(old, {
-        node: number,
-        now: hlcFromMs(step.nowMs),
-        drawn,
-        deleted: step.deleted,
-        row: `${number}.${drawn}`,
-        request,
-        lives: 'new',
-        purgeHorizon: null,
-      });
-      remember(node.requests, state.winner.version);
-      node.state = state;
-      states.push(state);
-      writes.push(state.winner);
-      logs[at]!.push(deltaState(state.winner));
-      replaced.push({ old, write: state.winner.version });
-      continue;
-    }
-    const [from, to] = [step.from % nodes, step.to % nodes];
-    if (from === to) continue;
-    if (step.kind === 'whole') {
-      merge(world[to]!, world[from]!.state);
-      continue;
-    }
-    const position = world[to]!.position.get(from) ?? 0;
-    const next = logs[from]![position];
-    if (next === undefined) continue;
-    world[to]!.position.set(from, position + 1);
-    merge(world[to]!, next);
+    this.#operations.push({ dot: done.dot, operations: step.operations, on: node.state.winner! });
+    node.state = done.state;
+    this.#states.push(done.state);
+    this.#logs[at]!.push(done.state);
   }
-  return {
-    states,
-    writes,
-    operations,
-    published: logs.flat(),
-    requests: requestsOf(writes.map((write) => write.version)),
-    replaced,
-  };
+
+  #write(step: HistoryStep & { kind: 'write' }): void {
+    const at = step.node % this.#world.length;
+    const node = this.#world[at]!;
+    const request = step.request === null ? null : `request ${step.request}`;
+    if (request !== null && node.requests.has(request)) return;
+    this.#drawn += 1;
+    const old = node.state;
+    const number = (at + 1) as NodeNumber;
+    const { state } = writeLocally(old, {
+      node: number,
+      now: hlcFromMs(step.nowMs),
+      drawn: this.#drawn,
+      deleted: step.deleted,
+      row: `${number}.${this.#drawn}`,
+      request,
+      lives: 'new',
+      purgeHorizon: null,
+    });
+    remember(node.requests, state.winner.version);
+    node.state = state;
+    this.#states.push(state);
+    this.#writes.push(state.winner);
+    this.#logs[at]!.push(deltaState(state.winner));
+    this.#replaced.push({ old, write: state.winner.version });
+  }
+
+  history(): History {
+    return {
+      states: this.#states,
+      writes: this.#writes,
+      operations: this.#operations,
+      published: this.#logs.flat(),
+      requests: requestsOf(this.#writes.map((write) => write.version)),
+      replaced: this.#replaced,
+    };
+  }
 }
