@@ -5,8 +5,6 @@
 import { entry, type CodeEntry } from './code-entry.ts';
 import { vectorCodes } from './vector-codes.ts';
 
-export type { CodeEntry, GrpcStatus } from './code-entry.ts';
-
 export const errorCodes = {
   // requests
   malformed_json: entry(

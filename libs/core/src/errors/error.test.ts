@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { errorCodes, type CodeEntry, type ErrorCode } from './codes.ts';
+import type { CodeEntry } from './code-entry.ts';
+import { errorCodes, type ErrorCode } from './codes.ts';
 import { isPgquorumError, PgquorumError, unreachable } from './error.ts';
 
 const entries = Object.entries(errorCodes) as [ErrorCode, CodeEntry][];

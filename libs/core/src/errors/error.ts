@@ -1,5 +1,6 @@
 /** The one error class. `detail` is safe to show: it never holds row data, secrets or connection strings. */
-import { errorCodes, type CodeEntry, type ErrorCode } from './codes.ts';
+import type { CodeEntry } from './code-entry.ts';
+import { errorCodes, type ErrorCode } from './codes.ts';
 
 export class PgquorumError extends Error {
   override readonly name = 'PgquorumError';

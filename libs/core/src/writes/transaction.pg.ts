@@ -71,7 +71,7 @@ export const run = <R extends pg.QueryResultRow>(
 export async function inOrder<T extends readonly (Promise<unknown> | undefined)[]>(
   sent: [...T],
 ): Promise<{ [K in keyof T]: Awaited<T[K]> }> {
-  const settled = await Promise.allSettled(sent);
+  const settled = await Promise.allSettled(sent.map((one) => Promise.resolve(one)));
   for (const one of settled as PromiseSettledResult<unknown>[])
     if (one.status === 'rejected') throw one.reason;
   return settled.map((one) => (one as PromiseFulfilledResult<unknown>).value) as {
