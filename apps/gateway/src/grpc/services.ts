@@ -114,7 +114,7 @@ interface SearchMessage {
   readonly allowPartial?: boolean;
 }
 
-const vectorMethods = (vectors: VectorOperations) => ({
+const vectorWrites = (vectors: VectorOperations) => ({
   Upsert: async (request: UpsertMessage, context: CallContext) => {
     const items = (request.vectors ?? []).map(({ id = '', embedding, metadataJson, model }, at) =>
       given({
@@ -147,6 +147,9 @@ const vectorMethods = (vectors: VectorOperations) => ({
         writeCall(request, context),
       ),
     ),
+});
+
+const vectorReads = (vectors: VectorOperations) => ({
   Get: async (request: IdsMessage, { caller, timeoutMs }: CallContext) => {
     const results = await vectors.getAll(
       request.collection ?? '',
@@ -308,7 +311,7 @@ const clusterMethods = (cluster: ClusterOperations) => ({
 /** By the services' full names. */
 export function makeServices({ vectors, collections, conflicts, cluster, events }: ServiceParts): Services {
   return {
-    'pgquorum.v1.Vectors': vectorMethods(vectors),
+    'pgquorum.v1.Vectors': { ...vectorWrites(vectors), ...vectorReads(vectors) },
     'pgquorum.v1.Collections': collectionMethods(collections),
     'pgquorum.v1.Replication': { ...replicationMethods(cluster, conflicts), ...eventMethods(events) },
     'pgquorum.v1.Cluster': clusterMethods(cluster),
