@@ -39,6 +39,8 @@ export class EventsController {
         ...(reply.getHeaders() as Record<string, string>),
         'content-type': 'text/event-stream; charset=utf-8',
         'x-accel-buffering': 'no',
+        // A connection that came back for more would keep a gateway from ending that has stopped to listen.
+        connection: 'close',
       });
     } catch {
       // The client is gone, or too slow, or no node can tell: it comes back with the id of the last event, and is told then.
