@@ -13,7 +13,6 @@ const textOf = (path: string): string => files.find((file) => file.path === path
 /** File or `file function` -> lines it may have. What got under the bound is to be taken off; nothing here may grow. */
 const longerFiles: Readonly<Record<string, number>> = {};
 const longerFunctions: Readonly<Record<string, number>> = {
-  'apps/gateway/src/grpc/services.ts vectorMethods': 67,
   'libs/core/src/embedded/docker.os.ts dockerInstallation': 73,
 };
 const fileLinesMax = 400;
