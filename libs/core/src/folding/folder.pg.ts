@@ -20,9 +20,9 @@ import {
   type FoldKeysOptions,
   type StateRow,
 } from './fold-keys.pg.ts';
-import { Members, type Remembered } from './members.pg.ts';
+import { Members, type Remembered, type SeenRow } from './members.pg.ts';
 import { hasUnfolded, isHeard, isSeenByAll, type Looks } from './stability.ts';
-import { keyArrays, listedSql, placeSql, statesSql } from './statements.ts';
+import { keyArrays, listedSql, placeSql, seenSql, statesSql } from './statements.ts';
 
 export interface FolderOptions {
   readonly node: ClusterNode;
@@ -104,30 +104,29 @@ export class Folder {
     return { folded, more };
   }
 
+  /** States are read in parts, and only where they may be folded: a page of them may be large. */
   async #foldPage(client: pg.Client, keys: readonly string[], options: FoldKeysOptions): Promise<number> {
     const { table } = options;
     const looks = await this.#look(table, keys);
     // After the looks: what is heard shows as early as can be.
-    const states = await client.query<StateRow>(statesSql(table), keyArrays(table, keys));
-    const ready = states.rows.flatMap((row): FoldKey[] => {
+    const seen = await client.query<SeenRow>(seenSql(table), keyArrays(table, keys));
+    const heard = seen.rows.flatMap((row): KeyLooks[] => {
       const key = keys[row.place - 1]!;
       const taken = looks.get(key)?.looks;
       if (taken === undefined || !isHeard(row.seen, taken)) return [];
       looks.delete(key);
-      const remembered = row.deleted ? [] : stableRequests(row, { key, looks: taken, ...options });
-      return remembered.length === 0 && hasUnfolded(row.crdt, options.me)
-        ? []
-        : [{ key, looks: taken, remembered }];
+      return [{ key, looks: taken }];
     });
     let folded = 0;
     let patience = patientKeys;
-    for (let at = 0; at < ready.length; at += transactionKeys) {
-      const part = ready.slice(at, at + transactionKeys);
-      const requests = part.flatMap((one) => one.remembered);
+    for (let at = 0; at < heard.length; at += transactionKeys) {
+      const ready = await readReady(client, heard.slice(at, at + transactionKeys), options);
+      if (ready.length === 0) continue;
+      const requests = ready.flatMap((one) => one.remembered);
       // Durable on every member before the fold is: once a member has the fold, only this refuses a repeat there.
       if (requests.length > 0)
         await this.#members!.remember({ collection: table.collection, origin: options.me, requests });
-      const done = await foldKeys(client, part, options);
+      const done = await foldKeys(client, ready, options);
       folded += done.changed;
       for (const one of done.locked.slice(0, patience)) folded += await foldPatiently(client, one, options);
       patience -= Math.min(patience, done.locked.length);
@@ -171,15 +170,31 @@ export class Folder {
   }
 }
 
+interface KeyLooks {
+  readonly key: string;
+  readonly looks: Looks;
+}
+
+/** Keys that hold something to fold, or nothing any more. */
+async function readReady(
+  client: pg.Client,
+  heard: readonly KeyLooks[],
+  options: FoldKeysOptions,
+): Promise<FoldKey[]> {
+  const keys = heard.map((one) => one.key);
+  const { rows } = await client.query<StateRow>(statesSql(options.table), keyArrays(options.table, keys));
+  return rows.flatMap((row) => {
+    const one = heard[row.place - 1]!;
+    const remembered = row.deleted ? [] : stableRequests(row, one, options);
+    return remembered.length === 0 && hasUnfolded(row.crdt, options.me) ? [] : [{ ...one, remembered }];
+  });
+}
+
 /** What `fold` would leave alone for its field's sake is not asked for either. */
 function stableRequests(
   { crdt }: StateRow,
-  {
-    key,
-    looks,
-    fields,
-    me,
-  }: Omit<FoldKeysOptions, 'table'> & { readonly key: string; readonly looks: Looks },
+  { key, looks }: KeyLooks,
+  { fields, me }: FoldKeysOptions,
 ): Remembered[] {
   const isCounter = (field: string): boolean =>
     fields[field] === 'g-counter' || fields[field] === 'pn-counter';

@@ -6,6 +6,7 @@ import type pg from 'pg';
 import type { CollectionTable } from '../collections/definition.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { isConnectionError } from '../postgres/sqlstate.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import type { Clock } from '../versioning/clock.ts';
 import type { NodeNumber } from '../versioning/version.ts';
@@ -20,6 +21,12 @@ export interface Remembered {
   readonly key: string;
   readonly request: string;
   readonly counter: number;
+}
+
+export interface SeenRow {
+  readonly place: number;
+  readonly number: number;
+  readonly seen: Clock;
 }
 
 export interface RememberOptions {
@@ -77,10 +84,7 @@ export class Members {
   async look(table: CollectionTable, keys: readonly string[]): Promise<Looks[]> {
     const found = keys.map(() => new Map<NodeNumber, Clock>(this.numbers.map((number) => [number, {}])));
     await this.#all(async (client, number) => {
-      const { rows } = await client.query<{ place: number; number: number; seen: Clock }>(
-        seenSql(table),
-        keyArrays(table, keys),
-      );
+      const { rows } = await client.query<SeenRow>(seenSql(table), keyArrays(table, keys));
       for (const row of rows) {
         if (row.number !== (number as number))
           throw new PgquorumError('node_misfit', `node ${number} says that it is node ${row.number}`);
@@ -98,7 +102,12 @@ export class Members {
   async #all(work: (client: pg.Client, number: NodeNumber) => Promise<void>): Promise<void> {
     const done = await Promise.allSettled([...this.#clients].map(([number, client]) => work(client, number)));
     const failed = done.find((one) => one.status === 'rejected');
-    if (failed !== undefined) throw failed.reason;
+    if (failed === undefined) return;
+    throw isConnectionError(failed.reason)
+      ? new PgquorumError('node_unreachable', 'a member was lost while increments were folded', {
+          cause: failed.reason,
+        })
+      : failed.reason;
   }
 
   async close(): Promise<void> {
