@@ -152,7 +152,7 @@ test('a conflict is told when it is found, resolved and restored, once each', as
 
 test('a stream resumes after any event that it has told, on the same node and on another', async () => {
   await using first = await Listener.open();
-  const ids = [];
+  const ids: string[] = [];
   for (const one of ['c', 'd', 'e']) ids.push(await found(one));
   await first.until(3);
   const [, second] = first.told;

@@ -131,7 +131,7 @@ describe.each(logs)('through %s', (log) => {
     // Siblings come through a restart of replication too, and nothing that is told again opens more.
     await second.close();
     const third = await world.replicate();
-    const [{ conflictId }] = siblings as [{ conflictId: string }];
+    const { conflictId } = siblings[0]!;
     const resolved = await gateway.send('POST', `/v1/conflicts/${conflictId}/resolve`, {
       body: { metadata: { by: 'all' } },
     });
