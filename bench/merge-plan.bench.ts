@@ -42,6 +42,13 @@ const busy = (at: number) =>
     drawn: at + 1,
   });
 
+/** A key that each of 64 nodes has written. */
+const crowded = (at: number): KeyState<RowSource> => {
+  let state = first(at);
+  for (let node = 2; node <= 64; node += 1) state = write(state, { node, ms: 2000 + at, drawn: at + 1 });
+  return state;
+};
+
 const shapes: Readonly<Record<string, (at: number) => Case>> = {
   'first write of a key': (at) => ({ local: absentState, incoming: [delta(first(at))] }),
   'clean overwrite': (at) => ({
@@ -54,6 +61,10 @@ const shapes: Readonly<Record<string, (at: number) => Case>> = {
       local,
       incoming: [delta(write(local, { node: 1, ms: 4000 + at, drawn: keys + at, request: `b${at}` }))],
     };
+  },
+  'clean overwrite, clocks of 64 nodes': (at) => {
+    const local = crowded(at);
+    return { local, incoming: [delta(write(local, { node: 1, ms: 4000 + at, drawn: keys + at }))] };
   },
   repetition: (at) => ({ local: busy(at), incoming: [delta(first(at))] }),
   'four writes of a key in a batch': (at) => {
@@ -87,13 +98,13 @@ function keysPerSecond(cases: readonly Case[]): number {
 
 let baseline: number | undefined;
 process.stdout.write(
-  `${'change'.padEnd(34)}${'keys/s'.padStart(12)}${'us/key'.padStart(9)}${'ratio'.padStart(8)}\n`,
+  `${'change'.padEnd(38)}${'keys/s'.padStart(12)}${'us/key'.padStart(9)}${'ratio'.padStart(8)}\n`,
 );
 for (const [name, shape] of Object.entries(shapes)) {
   const rate = keysPerSecond(Array.from({ length: keys }, (_, at) => shape(at)));
   baseline ??= rate;
   process.stdout.write(
-    `${name.padEnd(34)}${Math.round(rate).toLocaleString('en').padStart(12)}${(1e6 / rate).toFixed(2).padStart(9)}${(rate / baseline).toFixed(2).padStart(8)}\n`,
+    `${name.padEnd(38)}${Math.round(rate).toLocaleString('en').padStart(12)}${(1e6 / rate).toFixed(2).padStart(9)}${(rate / baseline).toFixed(2).padStart(8)}\n`,
   );
 }
 if (written === 0) throw new Error('nothing was planned');

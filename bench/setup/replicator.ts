@@ -10,6 +10,8 @@ export interface ReplicatorOptions {
   /** Names of the nodes that this process serves. */
   readonly serves: readonly string[];
   readonly kafkaBrokers?: readonly string[];
+  /** Further settings, by their names. */
+  readonly settings?: Readonly<Record<string, string>>;
 }
 
 const drainMsMax = 30_000;
@@ -22,7 +24,12 @@ export class ReplicatorProcess implements AsyncDisposable {
   }
 
   /** BENCH_PROFILE names a folder for a CPU profile of each process. */
-  static async start({ pair, serves, kafkaBrokers }: ReplicatorOptions): Promise<ReplicatorProcess> {
+  static async start({
+    pair,
+    serves,
+    kafkaBrokers,
+    settings = {},
+  }: ReplicatorOptions): Promise<ReplicatorProcess> {
     const profile = process.env['BENCH_PROFILE'];
     const env = Object.fromEntries(
       Object.entries(process.env).filter(([name]) => !name.startsWith('PGQUORUM_')),
@@ -40,6 +47,7 @@ export class ReplicatorProcess implements AsyncDisposable {
         PGQUORUM_CLUSTER: clusterName,
         PGQUORUM_REPLICATOR_NODES: serves.join(','),
         PGQUORUM_LOG_LEVEL: 'warn',
+        ...settings,
         ...(kafkaBrokers === undefined ? {} : { PGQUORUM_KAFKA_BROKERS: kafkaBrokers.join(',') }),
       },
     });
