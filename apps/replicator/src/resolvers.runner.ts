@@ -17,18 +17,12 @@ import { REPLICATION, type Replication } from './tokens.ts';
 @Injectable()
 export class ResolversRunner implements OnApplicationBootstrap, BeforeApplicationShutdown {
   readonly #replication: Replication;
-  readonly #modules: ResolverModules;
+  readonly #modules: ResolverModules[] = [];
   #nodes: Nodes | null = null;
   #loops: Loop[] = [];
 
   constructor(@Inject(REPLICATION) replication: Replication) {
     this.#replication = replication;
-    const { settings } = replication;
-    this.#modules = new ResolverModules({
-      folder: settings.resolversDir,
-      timeoutMs: settings.resolverTimeoutMs,
-      memoryBytesMax: settings.resolverMemoryBytesMax,
-    });
   }
 
   onApplicationBootstrap(): void {
@@ -47,13 +41,20 @@ export class ResolversRunner implements OnApplicationBootstrap, BeforeApplicatio
 
   #loop(node: ClusterNode, placement: ShardPlacement, live: Nodes): Loop {
     const { settings, logger, metrics } = this.#replication;
+    // Threads of its own: a question that hangs for one node ends its thread, and no other node's question with it.
+    const modules = new ResolverModules({
+      folder: settings.resolversDir,
+      timeoutMs: settings.resolverTimeoutMs,
+      memoryBytesMax: settings.resolverMemoryBytesMax,
+    });
+    this.#modules.push(modules);
     return new Loop(this.#replication, `resolvers ${node.name}`, (signal, healthy) =>
       runResolvers(
         {
           node,
           isPrimary: (collection, shard) =>
             live.inOrder(placement.nodesOf(collection, shard))[0]?.name === node.name,
-          modules: this.#modules,
+          modules,
           timeoutMs: settings.resolverTimeoutMs,
           logger: logger.child({ node: node.name }),
           onLeased: healthy,
@@ -67,6 +68,9 @@ export class ResolversRunner implements OnApplicationBootstrap, BeforeApplicatio
 
   async beforeApplicationShutdown(): Promise<void> {
     await Promise.all(this.#loops.map((loop) => loop.stop()));
-    await Promise.all([this.#nodes?.close(), this.#modules.close()]);
+    await Promise.all([
+      this.#nodes?.close(),
+      ...this.#modules.map((modules) => modules[Symbol.asyncDispose]()),
+    ]);
   }
 }

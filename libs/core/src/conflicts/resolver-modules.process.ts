@@ -44,7 +44,7 @@ export async function readModule(
   }
 }
 
-export class ResolverModules {
+export class ResolverModules implements AsyncDisposable {
   readonly #limits: ModuleLimits;
   readonly #threads = new Map<string, Thread>();
 
@@ -83,7 +83,7 @@ export class ResolverModules {
     return thread;
   }
 
-  async close(): Promise<void> {
+  async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([...this.#threads.values()].map((thread) => thread.end()));
     this.#threads.clear();
   }
@@ -94,7 +94,7 @@ class Thread {
   readonly #worker: Worker;
   readonly #limits: ModuleLimits;
   #ended: string | null = null;
-  #turn: Promise<unknown> = Promise.resolve();
+  #turn: Promise<unknown>;
   #waiting: ((answer: WorkerAnswer) => void) | null = null;
   readonly #loaded: Promise<unknown>;
 
@@ -118,7 +118,8 @@ class Thread {
     );
     this.#worker.on('exit', () => this.#stop('ended its thread'));
     this.#loaded = this.#answer(loadTimeoutMs);
-    this.#loaded.catch(() => undefined); // told to whoever asks
+    // Questions wait for it; that it failed is told to each of them.
+    this.#turn = this.#loaded.catch((cause: Error) => this.#stop(cause.message));
   }
 
   get isUsable(): boolean {

@@ -102,8 +102,8 @@ function textOf(value: unknown, column: TableColumn): string | null {
   }
   if (integerTypes.has(type) || type === 'bigint') {
     const text = isRawNumber(value) ? JSON.stringify(value) : value;
-    if (!Number.isSafeInteger(text) && !(type === 'bigint' && /^-?\d{1,19}$/.test(String(text))))
-      throw wrong('a whole number');
+    const isLong = type === 'bigint' && typeof text === 'string' && /^-?\d{1,19}$/.test(text);
+    if (!Number.isSafeInteger(text) && !isLong) throw wrong('a whole number');
     return String(text);
   }
   if (floatTypes.has(type)) {
