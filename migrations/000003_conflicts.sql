@@ -2,8 +2,7 @@
 -- came to know of it.
 
 alter table pgquorum.conflict drop constraint conflict_kind;
-alter table pgquorum.conflict add constraint conflict_kind
-  check (kind in ('update-update', 'update-delete', 'delete-update', 'delete-delete', 'insert-insert', 'model-guard', 'returned', 'replaced'));
+alter table pgquorum.conflict add constraint conflict_kind check (kind in ('update-update', 'update-delete', 'delete-update', 'delete-delete', 'insert-insert', 'model-guard', 'returned', 'replaced'));
 comment on column pgquorum.conflict.kind is 'What met: winner and loser, or model-guard when their models differ in rank; returned for a write from under the purge horizon; replaced for what a restore wrote over.';
 
 create index conflict_by_collection on pgquorum.conflict (collection, found_at desc, id);

@@ -175,8 +175,7 @@ export class GrpcServer {
         const context = this.#context(call);
         const { signal } = context.caller;
         for await (const message of method(call.request, context))
-          if (!call.write(message))
-            await once(call, 'drain', { ...(signal === undefined ? {} : { signal }) });
+          if (!call.write(message)) await once(call, 'drain', signal === undefined ? {} : { signal });
       };
       run().then(
         () => {

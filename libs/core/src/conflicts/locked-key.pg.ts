@@ -16,11 +16,11 @@ import {
   touchTombstoneSql,
   updateRowSql,
   writeRowSql,
+  type RowTexts,
   type TableColumn,
 } from './row-statements.ts';
 
-/** Column name -> Postgres text form. */
-export type RowTexts = Readonly<Record<string, string | null>>;
+export type { RowTexts };
 
 export interface LockedVersion extends VersionColumns {
   readonly rank: number;

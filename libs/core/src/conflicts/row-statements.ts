@@ -3,6 +3,9 @@ import type { CollectionTable } from '../collections/definition.ts';
 import { versionTable } from '../collections/trigger.ts';
 import { quoteName, quoteTable, quoteText } from '../postgres/identifier.ts';
 
+/** Column name -> Postgres text form. */
+export type RowTexts = Readonly<Record<string, string | null>>;
+
 export interface TableColumn {
   readonly name: string;
   /** As SQL writes it, with its modifier: `vector(3)`, `text`. */
@@ -11,11 +14,14 @@ export interface TableColumn {
   readonly fixed: boolean;
   /** The name of its type when that is pgvector's for dense vectors. */
   readonly vector: 'vector' | 'halfvec' | null;
+  /** It is pgvector's sparsevec. */
+  readonly sparse?: boolean;
 }
 
 /** Columns that can be written: generated ones follow from the others. $1 the schema, $2 the table. */
 export const columnsSql = `select a.attname as name, format_type(a.atttypid, a.atttypmod) as type, a.attidentity = 'a' as fixed,
-  (select y.typname from pg_type y where y.oid = a.atttypid and y.typname in ('vector', 'halfvec')) as vector from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
+  (select y.typname from pg_type y where y.oid = a.atttypid and y.typname in ('vector', 'halfvec')) as vector,
+  exists (select from pg_type y where y.oid = a.atttypid and y.typname = 'sparsevec') as sparse from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
   where n.nspname = $1 and c.relname = $2 and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' order by a.attnum`;
 
 const tableOf = (table: CollectionTable) => quoteTable({ schema: table.schema, name: table.table });
