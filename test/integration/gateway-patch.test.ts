@@ -306,3 +306,37 @@ test('a deleted vector is not patched, and one that comes back begins its fields
   await write('gone');
   expect((await read('gone')).crdt).toEqual({ views: 0, stock: 0, title: null, tags: [] });
 });
+
+test('a row without a version takes no operation alone, and one with a write beside it', async () => {
+  for (const node of [0, 1, 2])
+    await gateway.sql(node, `set pgquorum.apply = 'on'; insert into docs values ('bare', '[1,2,3]')`);
+  expect(await patch('bare', { crdt: { views: { increment: 1 } } })).toMatchObject({
+    status: 409,
+    body: { code: 'version_missing' },
+  });
+  expect(await patch('bare', { metadata: { n: 1 } }, { headers: { 'if-match': '1.1' } })).toMatchObject({
+    status: 412,
+  });
+  await patched('bare', { metadata: { n: 1 }, crdt: { views: { increment: 1 } } });
+  expect(await read('bare')).toMatchObject({ metadata: { n: 1 }, crdt: { views: 1 } });
+});
+
+test('what a trigger of the table refuses or swallows is refused as a whole', async () => {
+  for (const [id, action] of [
+    ['refused', `raise exception 'no'`],
+    ['swallowed', 'return null'],
+  ] as const) {
+    await write(id);
+    for (const node of [0, 1, 2])
+      await gateway.sql(
+        node,
+        `create function public.keep_${id}() returns trigger language plpgsql as $$ begin ${action}; end $$;
+         create trigger keep_${id} before update on docs for each row when (old.id = '${id}') execute function public.keep_${id}()`,
+      );
+    expect(await patch(id, { metadata: { n: 1 }, crdt: { views: { increment: 1 } } })).toMatchObject({
+      status: 409,
+      body: { code: 'constraint_violated' },
+    });
+    expect(await read(id)).toMatchObject({ metadata: {}, crdt: { views: 0 } });
+  }
+});
