@@ -53,8 +53,8 @@ export type ResolverName =
 
 /** Of a name that the rules of a collection allow. */
 export function parseResolverName(text: string): ResolverName {
-  const [kind, rest = ''] = [text.slice(0, text.indexOf(':')), text.slice(text.indexOf(':') + 1)];
-  if (kind === 'module') return { kind, file: rest };
+  const rest = text.slice(text.indexOf(':') + 1);
+  if (text.startsWith('module:')) return { kind: 'module', file: rest };
   const dot = rest.indexOf('.');
   return { kind: 'sql', schema: rest.slice(0, dot), name: rest.slice(dot + 1) };
 }
