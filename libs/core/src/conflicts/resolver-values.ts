@@ -4,9 +4,8 @@
  */
 import type { CollectionTable } from '../collections/definition.ts';
 import { isRawNumber, parseLossless } from '../requests/lossless-json.ts';
-import type { RowTexts } from './locked-key.pg.ts';
 import { ResolverFailure, type JsonValue } from './resolver.ts';
-import type { TableColumn } from './row-statements.ts';
+import type { RowTexts, TableColumn } from './row-statements.ts';
 
 /** How values are made: `exact` keeps numbers that JavaScript can not hold, and only JSON.stringify can read them. */
 export type Exactness = 'exact' | 'plain';
