@@ -98,7 +98,7 @@ export const vectorCodes = {
     'INVALID_ARGUMENT',
     false,
     'The type of the CRDT field has no such operation',
-    'g-counter: increment; pn-counter: increment, decrement; lww-register: set; or-set: add, remove.',
+    'A g-counter has increment, a pn-counter increment and decrement, an lww-register set, an or-set add and remove.',
   ),
   crdt_bad_value: entry(
     400,
