@@ -3,6 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { sharedKafka } from '#core/testing/broker.kafka.ts';
+import { kafkaAvailable } from '#core/testing/kafka-jars.os.ts';
 import { eventually } from '#core/testing/wait.process.ts';
 import { startResolvingCluster, type ResolvingCluster } from './custom-resolvers/cluster.ts';
 
@@ -281,3 +283,27 @@ test('two replicators of one node ask once, and the second goes on when the firs
     await second.close();
   }
 }, 90_000);
+
+const kafka = await kafkaAvailable();
+if (kafka.kind === 'unavailable')
+  process.stderr.write(`skipped: custom resolvers with Kafka (${kafka.reason})\n`);
+
+(kafka.kind === 'available' ? test : test.skip)(
+  'with Kafka as the change log masters agree on what the resolver makes',
+  async () => {
+    const { brokers } = await sharedKafka();
+    await using kafkaCluster = await startResolvingCluster({
+      folder,
+      env: { PGQUORUM_KAFKA_BROKERS: brokers.join(',') },
+    });
+    await kafkaCluster.create('docs', 'module:merge.ts');
+    for (let round = 0; round < 5; round++)
+      await kafkaCluster.race('docs', `key ${round}`, ['n1', 'n2', 'n3']);
+    await kafkaCluster.settled('docs');
+    for (let round = 0; round < 5; round++)
+      expect((await kafkaCluster.rows('docs', `key ${round}`)).map((row) => row?.metadata.tags)).toEqual(
+        [0, 1, 2].map(() => ['n1', 'n2', 'n3']),
+      );
+  },
+  180_000,
+);

@@ -163,7 +163,7 @@ export class ResolvingCluster implements AsyncDisposable {
         last = states[0]!;
         return same >= 5;
       },
-      { everyMs: 100, withinMs: 30_000 },
+      { everyMs: 100, withinMs: 50_000 },
     );
   }
 
