@@ -34,6 +34,16 @@ const items: ProblemCase[] = [
     'unknown_field',
     /kind/,
   ],
+  [
+    'a sparse vector where numbers are kept',
+    'POST',
+    vectors,
+    one({ id: 'a', embedding: { indices: [0], values: [1], dimension: 3 } }),
+    400,
+    'invalid_vector',
+    /array of numbers/,
+  ],
+  ['bits where numbers are kept', 'POST', vectors, one({ id: 'a', embedding: '101' }), 400, 'invalid_vector'],
   ['a model', 'POST', vectors, one({ ...good, model: 'm' }), 400, 'model_unknown', /lists no models/],
   ['a model that is no text', 'POST', vectors, one({ ...good, model: 1 }), 400, 'invalid_request', /model/],
   [

@@ -7,26 +7,38 @@ import type { StoredVector } from '#core/reads/reader.pg.ts';
 import { invalid } from '#core/requests/fields.ts';
 import { parseLossless } from '#core/requests/lossless-json.ts';
 import type { VersionView } from '#core/versioning/version-view.ts';
+import type { EmbeddingView } from '#core/writes/embedding.ts';
 import { problemOf } from '../http/problem.ts';
 
 export interface EmbeddingMessage {
   readonly f32le?: Buffer;
   readonly values?: readonly number[];
+  readonly sparse?: {
+    readonly indices?: readonly number[];
+    readonly values?: readonly number[];
+    readonly dimension?: number;
+  };
+  readonly bits?: string;
 }
 
-/** In the form that the core takes from all: bytes, floats or null. */
-export function readEmbedding(
-  message: EmbeddingMessage | null | undefined,
-): Uint8Array | Float32Array | null {
+/** In the form that the core takes from all: bytes, floats, what HTTP takes for the other types, or null. */
+export function readEmbedding(message: EmbeddingMessage | null | undefined): unknown {
   if (message === null || message === undefined) return null;
-  const { f32le, values } = message;
-  if (f32le !== undefined && values !== undefined && values.length > 0)
-    throw invalid('embedding: both f32le and values are set');
-  return f32le ?? Float32Array.from(values ?? []);
+  const { f32le, values = [], sparse, bits } = message;
+  const given = { f32le, values: values.length > 0 ? values : undefined, sparse, bits };
+  const named = Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+  if (named.length > 1) throw invalid(`embedding: both ${named[0]} and ${named[1]} are set`);
+  if (sparse !== undefined) {
+    const { indices = [], values: elements = [], dimension } = sparse;
+    return { indices, values: elements, ...(dimension === undefined ? {} : { dimension }) };
+  }
+  return bits ?? f32le ?? Float32Array.from(values);
 }
 
-export const showEmbedding = (numbers: readonly number[]): EmbeddingMessage => {
-  const floats = Float32Array.from(numbers);
+export const showEmbedding = (embedding: EmbeddingView): EmbeddingMessage => {
+  if (typeof embedding === 'string') return { bits: embedding };
+  if ('indices' in embedding) return { sparse: embedding };
+  const floats = Float32Array.from(embedding);
   return { f32le: Buffer.from(floats.buffer, floats.byteOffset, floats.byteLength) };
 };
 

@@ -55,8 +55,8 @@ export class VectorOperations {
   async upsert(name: string, body: unknown, call: WriteCall): Promise<WriteAnswer> {
     const vectors = this.#batch(body, 'vectors');
     const context = await this.#writeContext(name, 'upsert', call);
-    const { dimension, vectorType, shards, conflicts } = context.collection.definition;
-    const parsed = parseItems(vectors, { dimension, vectorType, shards, models: conflicts.models });
+    const { dimension, vectorType, index, shards, conflicts } = context.collection.definition;
+    const parsed = parseItems(vectors, { dimension, vectorType, index, shards, models: conflicts.models });
     return this.#answer(name, await this.#writer.upsert(context, parsed));
   }
 

@@ -1,11 +1,12 @@
 /** A collection's definition as users send it: defaults, checks, and a clear refusal of what this version can not do. Pure. */
 import { z } from 'zod';
 import { PgquorumError } from '../errors/error.ts';
-import { isObject, notSupported, notSupportedMark, parseWith } from '../requests/fields.ts';
+import { invalid, isObject, notSupported, notSupportedMark, parseWith } from '../requests/fields.ts';
 import { changedRules, conflictRules, conflictRulesSchema, type Strategy } from './conflict-rules.ts';
 import {
   dimensionMax,
   indexDimensionMax,
+  metricsOf,
   type CollectionDefinition,
   type IndexDefinition,
 } from './definition.ts';
@@ -26,9 +27,9 @@ const choice = <const T extends readonly [string, ...string[]]>(now: T, later: r
 const integer = (min: number, max: number) => z.number().int().min(min).max(max);
 
 const request = z.strictObject({
-  dimension: integer(1, dimensionMax),
-  metric: choice(['cosine', 'l2', 'inner-product', 'l1'], ['hamming', 'jaccard']).default('cosine'),
-  vectorType: choice(['vector', 'halfvec'], ['sparsevec', 'bit']).default('vector'),
+  dimension: integer(1, Math.max(...Object.values(dimensionMax))),
+  metric: choice(['cosine', 'l2', 'inner-product', 'l1', 'hamming', 'jaccard'], []).optional(),
+  vectorType: choice(['vector', 'halfvec', 'sparsevec', 'bit'], []).default('vector'),
   shards: integer(1, 4096).optional(),
   replicationFactor: integer(1, 64).optional(),
   partitioning: z
@@ -67,13 +68,14 @@ export function parseDefinition(body: unknown, defaults: DefinitionDefaults): Co
     throw notSupported('partitioning.splitPoints', 'collections are partitioned by hash in this version');
   const definition = {
     dimension: value.dimension,
-    metric: value.metric,
+    metric: value.metric ?? metricsOf[value.vectorType][0],
     vectorType: value.vectorType,
     shards: value.shards ?? defaults.shards,
     writes: value.writes,
     conflicts: conflictRules(value.conflicts, defaults.strategy),
     index: parseIndex(value.index),
   };
+  checkType(definition);
   checkIndexable(definition);
   return definition;
 }
@@ -92,7 +94,9 @@ export function parseChange(body: unknown, before: CollectionDefinition): Collec
   for (const field of ['index', 'writes'] as const)
     if (change[field] !== undefined)
       throw notSupported(field, 'only conflicts can be changed in this version');
-  return { ...before, conflicts: changedRules(before.conflicts, change.conflicts ?? {}) };
+  const after = { ...before, conflicts: changedRules(before.conflicts, change.conflicts ?? {}) };
+  checkType(after);
+  return after;
 }
 
 function parseIndex(index: z.infer<typeof request>['index']): IndexDefinition {
@@ -108,6 +112,17 @@ function parseIndex(index: z.infer<typeof request>['index']): IndexDefinition {
   if (efConstruction < 2 * m)
     throw new PgquorumError('invalid_request', `index.efConstruction: must be at least twice m (${2 * m})`);
   return { type: 'hnsw', m, efConstruction };
+}
+
+/** What fits some types and not others. */
+function checkType({ vectorType, dimension, metric, conflicts }: CollectionDefinition): void {
+  const metrics = metricsOf[vectorType];
+  if (!metrics.includes(metric))
+    throw invalid(`metric: ${metric} does not fit ${vectorType}, one of ${metrics.join(', ')} does`);
+  const max = dimensionMax[vectorType];
+  if (dimension > max) throw invalid(`dimension: ${vectorType} has at most ${max} dimensions`);
+  if (vectorType === 'bit' && conflicts.cosineTolerance !== undefined)
+    throw invalid('conflicts.cosineTolerance: vectors of bits have no cosine distance');
 }
 
 function checkIndexable({ index, vectorType, dimension }: CollectionDefinition): void {

@@ -1,8 +1,8 @@
 /** What a collection is: its definition as users give it, and its table as the generated SQL needs it. Pure. */
 import type { ConflictRules } from './conflict-rules.ts';
 
-export type VectorType = 'vector' | 'halfvec';
-export type Metric = 'cosine' | 'l2' | 'inner-product' | 'l1';
+export type VectorType = 'vector' | 'halfvec' | 'sparsevec' | 'bit';
+export type Metric = 'cosine' | 'l2' | 'inner-product' | 'l1' | 'hamming' | 'jaccard';
 
 export type IndexDefinition =
   { readonly type: 'hnsw'; readonly m: number; readonly efConstruction: number } | { readonly type: 'none' };
@@ -32,9 +32,53 @@ export interface CollectionTable {
   readonly shards: number;
 }
 
-/** Largest dimension that pgvector's HNSW holds per type. */
-export const indexDimensionMax: Readonly<Record<VectorType, number>> = { vector: 2000, halfvec: 4000 };
-export const dimensionMax = 16_000;
+/** Largest dimension per type: pgvector's, but that of sparse vectors, which is ours, and that of bits, which is what its index holds. */
+export const dimensionMax: Readonly<Record<VectorType, number>> = {
+  vector: 16_000,
+  halfvec: 16_000,
+  sparsevec: 1_000_000,
+  bit: 64_000,
+};
+
+/** Largest dimension that pgvector's HNSW holds per type. Of sparse vectors the elements count instead. */
+export const indexDimensionMax: Readonly<Record<VectorType, number>> = {
+  vector: 2000,
+  halfvec: 4000,
+  sparsevec: dimensionMax.sparsevec,
+  bit: 64_000,
+};
+
+const numberMetrics = ['cosine', 'l2', 'inner-product', 'l1'] as const;
+
+/** What each type can be searched by, the default first. */
+export const metricsOf: Readonly<Record<VectorType, readonly [Metric, ...Metric[]]>> = {
+  vector: numberMetrics,
+  halfvec: numberMetrics,
+  sparsevec: numberMetrics,
+  bit: ['hamming', 'jaccard'],
+};
+
+/** A type in SQL, without its dimension. In quotes, since `bit` alone means one bit. */
+export const typeSql: Readonly<Record<VectorType, string>> = {
+  vector: 'public.vector',
+  halfvec: 'public.halfvec',
+  sparsevec: 'public.sparsevec',
+  bit: 'pg_catalog."bit"',
+};
+
+/** The type as which the gateway sends embeddings: half precision is made by the server. */
+export const sentTypes = ['vector', 'sparsevec', 'bit'] as const;
+export type SentType = (typeof sentTypes)[number];
+export const sentAs: Readonly<Record<VectorType, SentType>> = {
+  vector: 'vector',
+  halfvec: 'vector',
+  sparsevec: 'sparsevec',
+  bit: 'bit',
+};
+
+/** What was sent, as the column's type. */
+export const castSql = (sent: string, type: VectorType): string =>
+  sentAs[type] === type ? sent : `${sent}::${typeSql[type]}`;
 
 /** The operator class and the distance operator of a metric. */
 export const metricOperators: Readonly<
@@ -44,6 +88,8 @@ export const metricOperators: Readonly<
   l2: { opclass: 'l2_ops', operator: '<->' },
   'inner-product': { opclass: 'ip_ops', operator: '<#>' },
   l1: { opclass: 'l1_ops', operator: '<+>' },
+  hamming: { opclass: 'hamming_ops', operator: '<~>' },
+  jaccard: { opclass: 'jaccard_ops', operator: '<%>' },
 };
 
 /** The table of a collection made by us: `public.<name>` with a text key. */

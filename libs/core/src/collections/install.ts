@@ -1,12 +1,12 @@
 /** The SQL that makes a table a collection on one node, as statements in order. All of them run in one transaction. Pure. */
-import { metricOperators, type CollectionDefinition, type CollectionTable } from './definition.ts';
+import { metricOperators, typeSql, type CollectionDefinition, type CollectionTable } from './definition.ts';
 import { triggerEvents, triggerStatements, versionTable } from './trigger.ts';
 import { quoteName, quoteTable, quoteText } from '../postgres/identifier.ts';
 
 /** The table of a collection that we make ourselves, and its ANN index. */
 export function createTableStatements(table: CollectionTable, definition: CollectionDefinition): string[] {
   const target = quoteTable({ schema: table.schema, name: table.table });
-  const type = `public.${definition.vectorType}(${definition.dimension})`;
+  const type = `${typeSql[definition.vectorType]}(${definition.dimension})`;
   return [
     `create table ${target} (id text collate "C" not null, embedding ${type}, metadata jsonb not null default '{}', constraint ${quoteName(`${table.table}_pkey`)} primary key (id))`,
     `comment on table ${target} is 'A pgquorum collection: write it with any SQL client, on any master.'`,

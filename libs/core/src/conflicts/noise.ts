@@ -25,11 +25,12 @@ export function currentJoinSql({ table }: NoiseOptions): string {
 /** True or false; of the aliases that currentJoinSql has. */
 export function noiseSql({ table, columns, cosineTolerance }: NoiseOptions): string {
   const absent = `t.${quoteName(table.key[0]!.name)} is null`;
-  const close = columns.flatMap((column) =>
-    cosineTolerance === undefined || column.vector === null
+  const close = columns.flatMap(({ name, vector, sparse }) => {
+    const type = sparse === true ? 'sparsevec' : vector;
+    return cosineTolerance === undefined || type === null
       ? []
-      : [vectorsSql({ name: column.name, type: column.vector }, cosineTolerance)],
-  );
+      : [vectorsSql({ name, type }, cosineTolerance)];
+  });
   // No vector to compare says nothing about the rows: all of them are null then.
   const near = close.length === 0 ? 'false' : `coalesce(least(${close.join(', ')}), false)`;
   return `case when c.loser_deleted or ${absent} then c.loser_deleted and ${absent} else c.loser_row = ${rowTextsSql(columns, 't')} or ${near} end`;
@@ -39,6 +40,9 @@ export function noiseSql({ table, columns, cosineTolerance }: NoiseOptions): str
 function vectorsSql({ name, type }: { name: string; type: string }, tolerance: number): string {
   const lost = `(c.loser_row ->> ${quoteText(name)})::public.${quoteName(type)}`;
   const now = `t.${quoteName(name)}`;
+  // pgvector tells the dimension of a sparse vector in its text alone: `{1:0.5}/3`.
+  const dims = (value: string) =>
+    type === 'sparsevec' ? `split_part(${value}::text, '/', 2)` : `public.vector_dims(${value})`;
   return `case when ${lost} is null and ${now} is null then null when ${lost} is null or ${now} is null then false
-    when public.vector_dims(${lost}) <> public.vector_dims(${now}) then false else ${lost} operator(public.<=>) ${now} <= ${tolerance}::float8 end`;
+    when ${dims(lost)} <> ${dims(now)} then false else ${lost} operator(public.<=>) ${now} <= ${tolerance}::float8 end`;
 }

@@ -7,7 +7,7 @@ import type { Deadline } from '../postgres/deadline.ts';
 import { checkFields, invalid, isObject } from '../requests/fields.ts';
 import type { Nodes } from '../topology/nodes.pg.ts';
 import { versionView, type VersionView } from '../versioning/version-view.ts';
-import { parseEmbedding, textOfVector } from '../writes/embedding.ts';
+import { parseEmbedding, textOfEmbedding } from '../writes/embedding.ts';
 import { metadataText } from '../writes/item.ts';
 import { checkIfMatch, parseIfMatch } from './if-match.ts';
 import { LockedKey, type LockedVersion, type RowTexts } from './locked-key.pg.ts';
@@ -119,7 +119,7 @@ function resolvedRow({ definition }: CollectionRow, record: ConflictJson, wanted
     ...(metadata === undefined ? {} : { metadata }),
     ...(embedding === undefined
       ? {}
-      : { embedding: embedding === null ? null : textOfVector(parseEmbedding(embedding, definition)) }),
+      : { embedding: embedding === null ? null : textOfEmbedding(parseEmbedding(embedding, definition)) }),
   };
   const lost = record.loser_deleted ? null : (record.loser_row as RowTexts);
   return { kind: 'patch', columns, base: lost ?? (embedding === undefined ? null : {}) };

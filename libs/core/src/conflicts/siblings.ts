@@ -1,5 +1,4 @@
 /** The open losers of a key as siblings of what stands under it: what a reader of the strategy vector-clock chooses from. Pure. */
-import pgvector from 'pgvector';
 import { parseLossless } from '../requests/lossless-json.ts';
 import {
   versionView,
@@ -7,10 +6,11 @@ import {
   type VersionColumns,
   type VersionView,
 } from '../versioning/version-view.ts';
+import { embeddingOfText, type EmbeddingView } from '../writes/embedding.ts';
 
 export interface Sibling {
   readonly conflictId: string;
-  readonly embedding: readonly number[] | null;
+  readonly embedding: EmbeddingView | null;
   readonly metadata: unknown;
   readonly version: VersionView;
   /** The losing write was a delete. */
@@ -32,7 +32,7 @@ export const siblingsSql = (collection: string, key: string): string =>
 
 export const siblingView = (sibling: SiblingJson, nameOf: NameOfNode): Sibling => ({
   conflictId: sibling.id,
-  embedding: sibling.row?.embedding == null ? null : (pgvector.fromSql(sibling.row.embedding) as number[]),
+  embedding: sibling.row?.embedding == null ? null : embeddingOfText(sibling.row.embedding),
   metadata: sibling.row?.metadata == null ? null : parseLossless(sibling.row.metadata),
   version: versionView(sibling, nameOf),
   ...(sibling.deleted ? { deleted: true } : {}),

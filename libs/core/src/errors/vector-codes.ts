@@ -14,7 +14,7 @@ export const vectorCodes = {
     'INVALID_ARGUMENT',
     false,
     'The vector is not valid',
-    'A vector is an array of finite numbers, or {"base64": little-endian float32}.',
+    'A vector is an array of finite numbers or {"base64": little-endian float32}, a sparse one {"indices", "values"}, one of bits a text of 0 and 1.',
   ),
   dimension_mismatch: entry(
     400,

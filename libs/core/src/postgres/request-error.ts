@@ -27,9 +27,18 @@ export function requestError(cause: unknown, collection?: string): unknown {
     case '42P01':
       return collection === undefined ? cause : make('collection_not_found', `collection ${collection}`);
     case '22000':
-      // pgvector's own check; the collection was made anew with another dimension in this moment.
-      return /^(expected|different) .*dimensions/.test(message)
+    case '22026':
+      // pgvector's own check, or Postgres's of bits; the collection was made anew with another dimension in this moment.
+      return sqlstate === '22026' || /^(expected|different) .*(dimensions|bit lengths)/.test(message)
         ? make('dimension_mismatch', 'embedding: has another dimension than the collection')
+        : cause;
+    case '54000':
+      // An index of the users' own, which the collection's definition does not know.
+      return /non-zero elements/.test(message)
+        ? make(
+            'invalid_vector',
+            'embedding: has more elements that are not zero than an index of the table holds',
+          )
         : cause;
     case 'PQ001':
       return make('collection_not_found', collection === undefined ? message : `collection ${collection}`);
@@ -58,7 +67,7 @@ export function requestError(cause: unknown, collection?: string): unknown {
 
 /** The statement found another table than the one it was made for. */
 export const isStaleDefinition = (cause: unknown): boolean =>
-  ['42P01', '42703', '22000', '0A000', '42804'].includes(sqlStateOf(cause) ?? '');
+  ['42P01', '42703', '22000', '22026', '0A000', '42804'].includes(sqlStateOf(cause) ?? '');
 
 /** A write named an embedding model before the one that its key has. */
 export const isLaterModel = (cause: unknown): boolean => sqlStateOf(cause) === 'PQ011';

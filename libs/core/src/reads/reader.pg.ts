@@ -1,5 +1,4 @@
 /** Reads by id at ONE, from the first live node of the shard that knows the key: the one that took the write, unless it has failed since. */
-import pgvector from 'pgvector';
 import type pg from 'pg';
 import type { CollectionDirectory } from '../collections/directory.pg.ts';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
@@ -15,13 +14,14 @@ import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
 import type { ShardPlacement } from '../topology/shard-placement.ts';
 import { versionView, type VersionColumns, type VersionView } from '../versioning/version-view.ts';
 import type { ShardNumber } from '../versioning/version.ts';
+import { embeddingOfText, type EmbeddingView } from '../writes/embedding.ts';
 import type { ParsedItem } from '../writes/item.ts';
 import { modelOfRank } from '../writes/model.ts';
 import { statement } from '../writes/statements.ts';
 
 export interface StoredVector {
   readonly id: string;
-  readonly embedding: readonly number[] | null;
+  readonly embedding: EmbeddingView | null;
   readonly metadata: unknown;
   readonly version: VersionView | null;
   readonly node: string;
@@ -179,7 +179,7 @@ export class Reader {
         : null;
     return {
       id: row.id,
-      embedding: row.embedding === null ? null : (pgvector.fromSql(row.embedding) as number[]),
+      embedding: row.embedding === null ? null : embeddingOfText(row.embedding),
       metadata: parseLossless(row.metadata),
       ...(row.crdt === undefined ? {} : { crdt: row.crdt }),
       ...(conflicts.models === undefined ? {} : { model: modelOfRank(row.rank, conflicts.models) }),

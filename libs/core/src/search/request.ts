@@ -3,7 +3,7 @@ import type { CollectionDefinition, Metric } from '../collections/definition.ts'
 import { PgquorumError } from '../errors/error.ts';
 import { checkFields, integerIn, invalid, isObject, notSupported, oneOf } from '../requests/fields.ts';
 import { checkConsistency } from '../writes/consistency.ts';
-import { parseEmbedding } from '../writes/embedding.ts';
+import { isZero, parseEmbedding, type Embedding, type EmbeddingView } from '../writes/embedding.ts';
 import { checkKey } from '../writes/item.ts';
 
 export const kMax = 10_000;
@@ -15,7 +15,7 @@ export type Include = 'embedding' | 'metadata' | 'version' | 'crdt';
 export interface SearchRequest {
   /** The vector to search near, or the id of a stored one. */
   readonly near:
-    | { readonly kind: 'embedding'; readonly floats: Float32Array }
+    | { readonly kind: 'embedding'; readonly embedding: Embedding }
     | { readonly kind: 'id'; readonly id: string };
   readonly k: number;
   readonly filter: unknown;
@@ -63,13 +63,14 @@ function parseNear(
   if ((body['embedding'] === undefined) === (body['id'] === undefined))
     throw invalid('either embedding or id must be given');
   if (body['id'] !== undefined) return { kind: 'id', id: checkKey(body['id']) };
-  const floats = parseEmbedding(body['embedding'], definition);
-  checkDirection(floats, definition.metric);
-  return { kind: 'embedding', floats };
+  const { dimension, vectorType, metric } = definition;
+  const embedding = parseEmbedding(body['embedding'], { dimension, vectorType });
+  checkDirection(embedding, metric);
+  return { kind: 'embedding', embedding };
 }
 
-export function checkDirection(floats: ArrayLike<number>, metric: Metric): void {
-  if (metric === 'cosine' && Array.prototype.every.call(floats, (value: number) => value === 0))
+export function checkDirection(embedding: Embedding | EmbeddingView, metric: Metric): void {
+  if (metric === 'cosine' && isZero(embedding))
     throw new PgquorumError(
       'invalid_vector',
       'embedding: the zero vector has no direction, so nothing is near it by cosine',
@@ -93,15 +94,17 @@ function parseInclude(value: unknown, { conflicts }: CollectionDefinition): read
   return [...include];
 }
 
-/** Greater is nearer: the cosine similarity, the inner product, or 1 / (1 + distance). */
+/** Greater is nearer: the similarity where the distance is one minus it, the inner product, or 1 / (1 + distance). */
 export function scoreOf(metric: Metric, distance: number): number {
   switch (metric) {
     case 'cosine':
+    case 'jaccard':
       return 1 - distance;
     case 'inner-product':
       return -distance;
     case 'l2':
     case 'l1':
+    case 'hamming':
       return 1 / (1 + distance);
   }
 }

@@ -1,13 +1,12 @@
 /** The k nearest, from one node: every node holds every shard, so that one covers them all. */
-import pgvector from 'pgvector';
 import type pg from 'pg';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
-import { metricOperators } from '../collections/definition.ts';
+import { metricOperators, typeSql } from '../collections/definition.ts';
 import type { CollectionDirectory } from '../collections/directory.pg.ts';
 import { versionTable } from '../collections/trigger.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
-import { quoteName, quoteTable } from '../postgres/identifier.ts';
+import { quoteTable } from '../postgres/identifier.ts';
 import { isStaleDefinition, requestError } from '../postgres/request-error.ts';
 import { remainingMs } from '../postgres/session.pg.ts';
 import type { Reader } from '../reads/reader.pg.ts';
@@ -15,7 +14,7 @@ import { shardOfKey } from '../placement/key-hash.ts';
 import { parseLossless } from '../requests/lossless-json.ts';
 import { onFirst, type Nodes } from '../topology/nodes.pg.ts';
 import { versionView, type VersionColumns, type VersionView } from '../versioning/version-view.ts';
-import { textOfVector } from '../writes/embedding.ts';
+import { embeddingOfText, textOfEmbedding, type EmbeddingView } from '../writes/embedding.ts';
 import { compileFilter } from './filter.ts';
 import { checkDirection, efSearchMax, scoreOf, type SearchRequest } from './request.ts';
 
@@ -27,7 +26,7 @@ export interface Match {
   readonly id: string;
   readonly distance: number;
   readonly score: number;
-  readonly embedding?: readonly number[];
+  readonly embedding?: EmbeddingView;
   readonly metadata?: unknown;
   readonly crdt?: unknown;
   readonly version?: VersionView | null;
@@ -89,7 +88,7 @@ export class Searcher {
   }
 
   async #nearText(collection: CollectionRow, { near }: SearchRequest, deadline: Deadline): Promise<string> {
-    if (near.kind === 'embedding') return textOfVector(near.floats);
+    if (near.kind === 'embedding') return textOfEmbedding(near.embedding);
     const stored = await this.#reader.get(
       collection,
       { id: near.id, shard: shardOfKey(near.id, collection.table.shards) },
@@ -98,7 +97,7 @@ export class Searcher {
     if (stored.embedding === null)
       throw new PgquorumError('invalid_request', 'id: this vector has no embedding to search with');
     checkDirection(stored.embedding, collection.definition.metric);
-    return pgvector.toSql([...stored.embedding]) as string;
+    return textOfEmbedding(stored.embedding);
   }
 
   #match(collection: CollectionRow, row: Row): Match {
@@ -107,7 +106,7 @@ export class Searcher {
       id: row.id,
       distance: row.distance,
       score: scoreOf(collection.definition.metric, row.distance),
-      ...(row.embedding === undefined ? {} : { embedding: pgvector.fromSql(row.embedding) as number[] }),
+      ...(row.embedding === undefined ? {} : { embedding: embeddingOfText(row.embedding) }),
       ...(row.metadata === undefined ? {} : { metadata: parseLossless(row.metadata) }),
       ...(row.crdt === undefined ? {} : { crdt: row.crdt }),
       ...(hlc != null && origin != null && counter != null && clock != null
@@ -125,7 +124,7 @@ function searchSql(
 ): { text: string; values: unknown[] } {
   const values: unknown[] = [];
   const bind = (value: unknown): string => `$${values.push(value)}`;
-  const target = `${bind(near)}::public.${quoteName(definition.vectorType)}`;
+  const target = `${bind(near)}::${typeSql[definition.vectorType]}`;
   const distance = `t.embedding operator(public.${metricOperators[definition.metric].operator}) ${target}`;
   const conditions = ['t.embedding is not null'];
   const fields = definition.conflicts.crdt;

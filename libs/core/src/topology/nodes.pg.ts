@@ -3,10 +3,12 @@
  * again with the first probe that succeeds. Probes run on connections of their own, so that busy pools don't look like a dead node.
  */
 import pg from 'pg';
+import { sentTypes, typeSql, type SentType } from '../collections/definition.ts';
 import type { NodeAddress } from '../config/settings.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { clientConfig, createPool } from '../postgres/connect.pg.ts';
 import type { Deadline } from '../postgres/deadline.ts';
+import { quoteName, quoteText } from '../postgres/identifier.ts';
 import { withSession } from '../postgres/session.pg.ts';
 import { isConnectionError, sqlStateOf } from '../postgres/sqlstate.ts';
 import type { NodeNumber } from '../versioning/version.ts';
@@ -41,7 +43,7 @@ export class Node {
   #up = true;
   #closed = false;
   #timer: NodeJS.Timeout | undefined;
-  #typeOid: Promise<number> | undefined;
+  #typeOids: Promise<Readonly<Record<SentType, number>>> | undefined;
 
   constructor(node: ClusterNode, poolMax: number, application: string) {
     this.name = node.name;
@@ -91,19 +93,21 @@ export class Node {
     }
   }
 
-  /** Oid of pgvector's type here: binary arrays name the type of their elements. */
-  vectorOid(): Promise<number> {
-    this.#typeOid ??= this.statusPool
-      .query<{ oid: number }>(`select 'public.vector'::regtype::oid::int as oid`)
+  /** Oid of a type of vectors here: binary arrays name the type of their elements. */
+  async vectorOid(type: SentType): Promise<number> {
+    this.#typeOids ??= this.statusPool
+      .query<Record<SentType, number>>(
+        `select ${sentTypes.map((name) => `${quoteText(typeSql[name])}::regtype::oid::int as ${quoteName(name)}`).join(', ')}`,
+      )
       .then(
-        (result) => result.rows[0]!.oid,
+        (result) => result.rows[0]!,
         (cause: unknown) => {
-          this.#typeOid = undefined;
+          this.#typeOids = undefined;
           if (isConnectionError(cause)) this.#noticeLoss();
           throw cause;
         },
       );
-    return this.#typeOid;
+    return (await this.#typeOids)[type];
   }
 
   /** A lost connection may be the node or only the connection: the probe that follows at once decides. */

@@ -1,20 +1,55 @@
-/** An embedding as users send it -> pgvector's binary format. Only finite numbers of single precision get through. Pure. */
+/**
+ * An embedding between what users send and get, pgvector's binary format, in which it is written, and its text form, in which it is read. Only finite
+ * numbers of single precision get through. Pure.
+ */
+import pgvector from 'pgvector';
 import { PgquorumError } from '../errors/error.ts';
-import type { VectorType } from '../collections/definition.ts';
+import type { IndexDefinition, VectorType } from '../collections/definition.ts';
 import { isObject, unknownField } from '../requests/fields.ts';
 import { isRawNumber, rawNumber } from '../requests/lossless-json.ts';
+import { encodeBits, parseBits } from './bits.ts';
+import {
+  encodeSparse,
+  parseSparse,
+  sparseOfText,
+  textOfSparse,
+  type SparseVector,
+  type SparseVectorJson,
+} from './sparse-vector.ts';
 
 export interface EmbeddingShape {
   readonly dimension: number;
   readonly vectorType: VectorType;
+  /** Of the table that is to hold it; a vector to search near is in no index. */
+  readonly index?: IndexDefinition;
 }
+
+/** A checked embedding. Bits are their text. */
+export type Embedding = Float32Array | SparseVector | string;
+
+/** As answers show it: an array of numbers, a sparse vector, or a text of 0 and 1. */
+export type EmbeddingView = readonly number[] | SparseVectorJson | string;
 
 /** Halves of this size and more would round to infinity. */
 const halfLimit = 65_520;
 
 const invalidVector = (detail: string) => new PgquorumError('invalid_vector', detail);
 
-export function parseEmbedding(value: unknown, shape: EmbeddingShape): Float32Array {
+export function parseEmbedding(value: unknown, shape: EmbeddingShape): Embedding {
+  switch (shape.vectorType) {
+    case 'vector':
+    case 'halfvec':
+      return parseDense(value, shape);
+    case 'sparsevec':
+      if (!isObject(value) || 'base64' in value)
+        throw invalidVector('embedding: must be {"indices", "values"}, the collection is of sparse vectors');
+      return parseSparse(value, { dimension: shape.dimension, indexed: shape.index?.type === 'hnsw' });
+    case 'bit':
+      return parseBits(value, shape.dimension);
+  }
+}
+
+function parseDense(value: unknown, shape: EmbeddingShape): Float32Array {
   if (Array.isArray(value)) return fromNumbers(value, shape);
   if (value instanceof Float32Array) return checkFloats(value, shape);
   if (value instanceof Uint8Array) return fromBytes(value, shape);
@@ -79,6 +114,12 @@ function fromBytes(bytes: Uint8Array, shape: EmbeddingShape): Float32Array {
   return checkFloats(new Float32Array(copy.buffer), shape);
 }
 
+/** In the binary format of its type. */
+export function encodeEmbedding(embedding: Embedding): Buffer {
+  if (typeof embedding === 'string') return encodeBits(embedding);
+  return embedding instanceof Float32Array ? encodeVector(embedding) : encodeSparse(embedding);
+}
+
 /** pgvector's binary format: dimension, a zero, big-endian floats. Also for halfvec, which the statement casts to. */
 export function encodeVector(floats: Float32Array): Buffer {
   const buffer = Buffer.allocUnsafe(4 + floats.byteLength);
@@ -89,5 +130,20 @@ export function encodeVector(floats: Float32Array): Buffer {
   return buffer;
 }
 
-/** pgvector's text is a JSON array. */
-export const textOfVector = (floats: Float32Array): string => JSON.stringify([...floats]);
+/** The text form of its type; that of a dense vector is a JSON array. */
+export function textOfEmbedding(embedding: Embedding | EmbeddingView): string {
+  if (typeof embedding === 'string') return embedding;
+  return 'indices' in embedding ? textOfSparse(embedding) : JSON.stringify([...embedding]);
+}
+
+/** What the text form shows; it tells its type by itself. */
+export function embeddingOfText(text: string): EmbeddingView {
+  if (text.startsWith('[')) return pgvector.fromSql(text) as number[];
+  return text.startsWith('{') ? sparseOfText(text) : text;
+}
+
+/** All elements are zero. */
+export function isZero(embedding: Embedding | EmbeddingView): boolean {
+  if (typeof embedding === 'string') return !embedding.includes('1');
+  return 'indices' in embedding ? embedding.indices.length === 0 : embedding.every((value) => value === 0);
+}

@@ -4,7 +4,7 @@ import { shardOfKey } from '../placement/key-hash.ts';
 import { checkFields, invalid, isObject } from '../requests/fields.ts';
 import { isRawNumber } from '../requests/lossless-json.ts';
 import type { ShardNumber } from '../versioning/version.ts';
-import { encodeVector, parseEmbedding, type EmbeddingShape } from './embedding.ts';
+import { encodeEmbedding, parseEmbedding, type EmbeddingShape } from './embedding.ts';
 import { namedModel, type Models, type NamedModel } from './model.ts';
 
 export const keyBytesMax = 512;
@@ -14,7 +14,7 @@ const metadataLevelsMax = 64;
 export interface WriteItem {
   readonly id: string;
   readonly shard: ShardNumber;
-  /** In pgvector's binary format; null = no embedding. */
+  /** In the binary format of its type; null = no embedding. */
   readonly embedding: Buffer | null;
   /** JSON text of an object. */
   readonly metadata: string;
@@ -64,11 +64,7 @@ export function parseItems(values: unknown, shape: ItemShape): ParsedItem<WriteI
 
 /** Fields of an embedding that nobody knows refuse the whole request too. */
 export function checkEmbeddingFields(embedding: unknown, path: string): void {
-  if (isObject(embedding))
-    checkFields(embedding, path, ['base64'], {
-      indices: 'sparsevec is not available in this version',
-      values: 'sparsevec is not available in this version',
-    });
+  if (isObject(embedding)) checkFields(embedding, path, ['base64', 'indices', 'values', 'dimension']);
 }
 
 /** The ids of a read or a delete. */
@@ -115,7 +111,7 @@ function parseItem(
   return {
     id,
     shard: shardOfKey(id, shape.shards),
-    embedding: embedding === null ? null : encodeVector(parseEmbedding(embedding, shape)),
+    embedding: embedding === null ? null : encodeEmbedding(parseEmbedding(embedding, shape)),
     metadata: metadataText(value['metadata']),
     model: namedModel(value['model'], shape.models),
   };

@@ -5,7 +5,7 @@ import { shardOfKey } from '../placement/key-hash.ts';
 import { checkFields, invalid, isObject } from '../requests/fields.ts';
 import { parseOperations } from '../versioning/crdt/operation.ts';
 import type { ShardNumber } from '../versioning/version.ts';
-import { encodeVector, parseEmbedding } from './embedding.ts';
+import { encodeEmbedding, parseEmbedding } from './embedding.ts';
 import { checkEmbeddingFields, metadataText } from './item.ts';
 import { namedModel, type NamedModel } from './model.ts';
 
@@ -14,7 +14,7 @@ export interface PatchItem {
   readonly shard: ShardNumber;
   /** JSON text of a merge patch; null = the metadata stays. */
   readonly metadata: string | null;
-  /** In pgvector's binary format; undefined = the embedding stays. */
+  /** In the binary format of its type; undefined = the embedding stays. */
   readonly embedding: Buffer | null | undefined;
   readonly model: NamedModel | null;
   /** JSON text of operations by field; null = none. */
@@ -51,7 +51,7 @@ export function parsePatch(
 }
 
 const parsedEmbedding = (embedding: unknown, definition: CollectionDefinition): Buffer | null =>
-  embedding === null ? null : encodeVector(parseEmbedding(embedding, definition));
+  embedding === null ? null : encodeEmbedding(parseEmbedding(embedding, definition));
 
 function operationsText(crdt: unknown, { conflicts }: CollectionDefinition): string {
   const parsed = parseOperations(crdt, conflicts.crdt ?? {});

@@ -3,12 +3,18 @@
  * compared, the metadata that is merged into and the rank of the model stay as they are until the commit. What is refused changes nothing.
  */
 import type pg from 'pg';
-import type { CollectionTable, VectorType } from '../collections/definition.ts';
+import {
+  castSql,
+  sentAs,
+  typeSql,
+  type CollectionTable,
+  type VectorType,
+} from '../collections/definition.ts';
 import { versionTable } from '../collections/trigger.ts';
 import { checkIfMatch } from '../conflicts/if-match.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { textArray } from '../postgres/binary-array.ts';
-import { quoteName, quoteTable } from '../postgres/identifier.ts';
+import { quoteTable } from '../postgres/identifier.ts';
 import type { VersionColumns } from '../versioning/version-view.ts';
 import { metadataBytesMax } from './item.ts';
 import { modelOutdated, type Models } from './model.ts';
@@ -160,10 +166,8 @@ function writeRow({
   if (item.metadata !== null)
     sets.push(`metadata = pgquorum.merge_patch(t.metadata, $${values.push(item.metadata)}::jsonb)`);
   if (item.embedding !== undefined) {
-    const vector = `$${values.push(item.embedding)}::public.vector`;
-    sets.push(
-      `embedding = ${vectorType === 'vector' ? vector : `${vector}::public.${quoteName(vectorType)}`}`,
-    );
+    const sent = `$${values.push(item.embedding)}::${typeSql[sentAs[vectorType]]}`;
+    sets.push(`embedding = ${castSql(sent, vectorType)}`);
   }
   if (sets.length === 0) sets.push('metadata = t.metadata');
   return run(

@@ -1,8 +1,14 @@
 /** The SQL of the gateway's writes. Text only; every value is bound. Pure. */
 import { createHash } from 'node:crypto';
-import type { CollectionTable, VectorType } from '../collections/definition.ts';
+import {
+  castSql,
+  sentAs,
+  typeSql,
+  type CollectionTable,
+  type VectorType,
+} from '../collections/definition.ts';
 import { versionTable } from '../collections/trigger.ts';
-import { quoteName, quoteTable } from '../postgres/identifier.ts';
+import { quoteTable } from '../postgres/identifier.ts';
 
 export interface NamedStatement {
   /** Prepared once per connection under this name; a hash of the text, so that one name never means two statements. */
@@ -31,9 +37,8 @@ const tableOf = (table: CollectionTable): string => quoteTable({ schema: table.s
 
 /** $1 ids, $2 embeddings, $3 metadata: arrays in binary format, in key order. */
 export function upsertStatement(table: CollectionTable, vectorType: VectorType): NamedStatement {
-  const embedding = vectorType === 'vector' ? 'u.embedding' : `u.embedding::public.${quoteName(vectorType)}`;
   return statement(
-    `insert into ${tableOf(table)} (id, embedding, metadata) select u.id, ${embedding}, u.metadata from unnest($1::text[], $2::public.vector[], $3::jsonb[]) as u(id, embedding, metadata) ` +
+    `insert into ${tableOf(table)} (id, embedding, metadata) select u.id, ${castSql('u.embedding', vectorType)}, u.metadata from unnest($1::text[], $2::${typeSql[sentAs[vectorType]]}[], $3::jsonb[]) as u(id, embedding, metadata) ` +
       'on conflict (id) do update set embedding = excluded.embedding, metadata = excluded.metadata',
   );
 }

@@ -149,6 +149,7 @@ function uuidText(id: string): string {
 
 export interface UpsertOptions extends TransactionOptions {
   readonly vectorType: VectorType;
+  /** Of the type that embeddings are sent as. */
   readonly vectorOid: number;
   readonly models: Models;
   readonly items: readonly WriteItem[];

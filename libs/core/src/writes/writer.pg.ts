@@ -3,6 +3,7 @@
  * their shards' order. That is safe even when its commit may stand: both writes carry one request id and merge as one.
  */
 import { randomUUID } from 'node:crypto';
+import { sentAs } from '../collections/definition.ts';
 import type { CollectionDirectory } from '../collections/directory.pg.ts';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
@@ -89,7 +90,7 @@ export class Writer {
     const { table, definition } = context.collection;
     const request = identify(context);
     return this.#write(context, request, parsed, async (client, node, items, progress) => {
-      const vectorOid = await node.vectorOid();
+      const vectorOid = await node.vectorOid(sentAs[definition.vectorType]);
       return upsertOn({
         client,
         table,
