@@ -283,3 +283,18 @@ test('losing sparse vectors within the cosine tolerance are noise', async () => 
   expect(await lost('{1:1,2:1}/4', 1002)).toMatchObject({ noise: false });
   expect(await lost(null, 1003)).toMatchObject({ noise: false });
 });
+
+test.each([
+  ['restored_sparse', { dimension: 3, vectorType: 'sparsevec' }, { indices: [0], values: [1] }, '{2:0.1}/3'],
+  ['restored_bits', { dimension: 3, vectorType: 'bit' }, '101', '010'],
+])('%s: a losing vector is restored as it was', async (name, definition, embedding, lost) => {
+  await create(name, definition);
+  await upsert(name, { k: embedding });
+  const row = { id: 'k', embedding: lost, metadata: '{}' };
+  const id = await addRecord(gateway, { collection: name, key: 'k', row, counter: 1000 });
+  expect((await gateway.send('POST', `/v1/conflicts/${id}/restore`)).status).toBe(200);
+  expect(await gateway.sql(0, `select embedding::text from ${name}`)).toEqual([{ embedding: lost }]);
+  expect(await read(name, 'k')).toEqual(
+    lost === '010' ? lost : { indices: [1], values: [0.1], dimension: 3 },
+  );
+});

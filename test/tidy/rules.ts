@@ -67,7 +67,7 @@ const drivers: Rule = {
   check: (file) =>
     /^(libs|apps)\//.test(file.path) && isScript(file.path)
       ? importsOf(file).flatMap(({ from, typeOnly }) => {
-          const needed = { pg: 'pg', 'pg-logical-replication': 'pg', pgvector: 'pg', kafkajs: 'kafka' }[from];
+          const needed = { pg: 'pg', 'pg-logical-replication': 'pg', kafkajs: 'kafka' }[from];
           const allowed = needed === undefined || file.path.includes(`.${needed}.`);
           // A type is erased: an application may say what it hands on.
           return allowed || (typeOnly && file.path.startsWith('apps/'))

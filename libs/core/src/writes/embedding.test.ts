@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { encodeVector, parseEmbedding } from './embedding.ts';
+import { embeddingOfText, encodeVector, parseEmbedding, textOfEmbedding } from './embedding.ts';
 
 const floats = (dimension: number) =>
   fc.array(fc.float({ noNaN: true, noDefaultInfinity: true }), {
@@ -37,4 +37,28 @@ test('a half takes up to 65504, and what rounds to it', () => {
   const shape = { dimension: 1, vectorType: 'halfvec' as const };
   expect(parseEmbedding([65_519], shape)).toHaveLength(1);
   expect(() => parseEmbedding([65_520], shape)).toThrow('half precision');
+});
+
+test('an embedding of any type comes back from its text', () => {
+  fc.assert(
+    fc.property(floats(3), (numbers) => {
+      // JSON.stringify drops the sign of zero.
+      const floats = Float32Array.from(numbers, (number) => number + 0);
+      expect(embeddingOfText(textOfEmbedding(floats))).toEqual([...floats]);
+    }),
+  );
+  for (const view of ['0101', '1', { indices: [0, 2], values: [1e-38, -2], dimension: 3 }])
+    expect(embeddingOfText(textOfEmbedding(view))).toEqual(view);
+});
+
+test.each([
+  ['vector', { indices: [0], values: [1] }],
+  ['vector', '101'],
+  ['sparsevec', [1, 0, 1]],
+  ['sparsevec', { base64: 'AAAA' }],
+  ['sparsevec', '101'],
+  ['bit', [1, 0, 1]],
+  ['bit', { indices: [0], values: [1] }],
+] as const)('a %s is not taken from the form of another type', (vectorType, embedding) => {
+  expect(() => parseEmbedding(embedding, { dimension: 3, vectorType })).toThrow('invalid_vector');
 });

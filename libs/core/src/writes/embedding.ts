@@ -2,7 +2,6 @@
  * An embedding between what users send and get, pgvector's binary format, in which it is written, and its text form, in which it is read. Only finite
  * numbers of single precision get through. Pure.
  */
-import pgvector from 'pgvector';
 import { PgquorumError } from '../errors/error.ts';
 import type { IndexDefinition, VectorType } from '../collections/definition.ts';
 import { isObject, unknownField } from '../requests/fields.ts';
@@ -138,7 +137,7 @@ export function textOfEmbedding(embedding: Embedding | EmbeddingView): string {
 
 /** What the text form shows; it tells its type by itself. */
 export function embeddingOfText(text: string): EmbeddingView {
-  if (text.startsWith('[')) return pgvector.fromSql(text) as number[];
+  if (text.startsWith('[')) return JSON.parse(text) as number[];
   return text.startsWith('{') ? sparseOfText(text) : text;
 }
 
