@@ -57,7 +57,7 @@ async function openWalLog(): Promise<ChangeLogHarness> {
       }),
     beginning: async () => new Map([[0, beginning]]),
     forget: async () => {
-      await cluster.query(0, 'select pg_drop_replication_slot($1)', [slot]);
+      await cluster.dropSlot(0, slot);
       await makeSlot();
     },
     bytesAhead: (reader) => (reader as WalChangeLog).bytesAhead,

@@ -16,10 +16,7 @@ test('what a lost slot has missed is brought over by hand', async () => {
   await cluster.stopEdges();
 
   // Missed on the way from the first to the second: new rows, changes, deletes, and one that is concurrent with a write of the other.
-  await cluster.query(
-    0,
-    `select pg_drop_replication_slot('${edgeSlot(cluster.cluster, one!.number, two!.number)}')`,
-  );
+  await cluster.dropSlot(0, edgeSlot(cluster.cluster, one!.number, two!.number));
   await cluster.query(0, `insert into docs (id, embedding) values ('new', '[1,1,1]')`);
   await cluster.query(0, `update docs set metadata = '{"n": 1}' where id in ('k1', 'k2')`);
   await cluster.query(0, `delete from docs where id in ('k3', 'k4')`);

@@ -226,6 +226,19 @@ export class TestCluster implements AsyncDisposable {
     return (await this.#pools[place]!.query<R>(text, values)).rows;
   }
 
+  /** Drops a slot whose reader has ended: its backend at the server may take a moment longer. */
+  async dropSlot(place: number, slot: string): Promise<void> {
+    await eventually(`slot ${slot} is not read any more`, async () => {
+      const [found] = await this.query<{ active: boolean }>(
+        place,
+        'select active from pg_replication_slots where slot_name = $1',
+        [slot],
+      );
+      return found?.active === false;
+    });
+    await this.query(place, 'select pg_drop_replication_slot($1)', [slot]);
+  }
+
   async everywhere(text: string): Promise<void> {
     for (const place of this.masters.keys()) await this.query(place, text);
   }
