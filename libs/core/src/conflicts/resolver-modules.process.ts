@@ -71,9 +71,10 @@ export class ResolverModules implements AsyncDisposable {
   async #thread(file: string, version: string, path: string): Promise<Thread> {
     const known = this.#threads.get(file);
     if (known?.isUsable === true && known.version === version) return known;
-    await known?.end();
+    // Nothing is awaited in between, so that of questions that come together one makes the thread.
     const thread = new Thread(path, version, this.#limits);
     this.#threads.set(file, thread);
+    await known?.end();
     await thread.loaded();
     // The thread reads the file itself: what it has read must be what the version says.
     if (resolverVersion(await readFile(path, 'utf8')) !== version) {
