@@ -661,6 +661,26 @@ CREATE FUNCTION pgquorum.now_hlc() RETURNS bigint
 COMMENT ON FUNCTION pgquorum.now_hlc() IS 'The wall clock as a hybrid logical clock value.';
 
 --
+-- Name: refuse_hidden(text); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.refuse_hidden(collection text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  raise exception 'row-level security hides rows of collection % from the owner of its table', collection using errcode = '42501',
+    hint = 'What is hidden would be taken for deleted on all masters. Do not force row-level security, or give the owner bypassrls. For all but truncate a policy that shows it all rows does too.';
+end
+$$;
+
+--
+-- Name: FUNCTION refuse_hidden(collection text); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.refuse_hidden(collection text) IS 'Refuses a write whose row the table''s owner can not see.';
+
+--
 -- Name: refuse_model(text, smallint, smallint); Type: FUNCTION; Schema: pgquorum; Owner: -
 --
 

@@ -234,6 +234,33 @@ describe.each([18, 16] as const)('triggers on Postgres %i', (major) => {
     ]);
   });
 
+  test('key columns with the names of variables of PL/pgSQL', async () => {
+    const name = `found_${major}`;
+    const key = [
+      { name: 'found', type: 'text' },
+      { name: 'tg_op', type: 'integer' },
+    ];
+    await cluster.query(
+      0,
+      `create table ${name} (found text, tg_op int, body text, primary key (found, tg_op))`,
+    );
+    const table = { collection: name, schema: 'public', table: name, key, shards: 8 };
+    for (const statement of installStatements(table, testDefinition, 'pgquorum'))
+      await cluster.query(0, statement);
+    await cluster.query(0, `insert into ${name} values ('a', 1)`);
+    await cluster.query(
+      0,
+      `insert into ${name} values ('a', 1), ('b', 2) on conflict (found, tg_op) do update set body = 'x'`,
+    );
+    await cluster.query(0, `delete from ${name} where found = 'a'`);
+    expect(
+      await cluster.query(0, `select found, tg_op, deleted from pgquorum.version_${name} order by found`),
+    ).toEqual([
+      { found: 'a', tg_op: 1, deleted: true },
+      { found: 'b', tg_op: 2, deleted: false },
+    ]);
+  });
+
   test('a composite key is hashed and remembered alike, whatever formats a session has set', async () => {
     const name = `pairs_${major}`;
     const key = [

@@ -10,6 +10,7 @@ import type { CrdtState } from '../versioning/crdt/state.ts';
 import type { RequestWrite } from '../versioning/merge.ts';
 import type { Epoch, HlcValue, NodeNumber } from '../versioning/version.ts';
 import { textArray, uuidArray } from '../postgres/binary-array.ts';
+import { quoteTable } from '../postgres/identifier.ts';
 import type { CollectionStatements } from './collection-statements.pg.ts';
 import { readEarlier } from './earlier.pg.ts';
 import { requestsOf, type KeyWork, type LocalVersion } from './key-work.ts';
@@ -152,6 +153,15 @@ export class LocalStates {
     const real = new Set(found.rows.map((row) => keyText(row)));
     if (works.some((work) => !real.has(keyText(work.key))))
       throw new LocalWriteSlippedIn(`presence of a row of ${table.collection} changed`);
+    const hidden = await session.client.query<{ hidden: boolean }>(
+      'select row_security_active($1::regclass) as hidden',
+      [quoteTable({ schema: table.schema, name: table.table })],
+    );
+    if (hidden.rows[0]!.hidden)
+      throw new PgquorumError(
+        'schema_drift',
+        `row-level security may hide rows of ${table.schema}.${table.table} from the replicator: they would be taken for deleted`,
+      );
     const harmless = works.filter((work) => {
       const { version } = this.versions.get(keyText(work.key))!;
       return !version.deleted && work.writes.some((write) => covers(write.version.clock, version.dot));

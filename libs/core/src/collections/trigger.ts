@@ -75,6 +75,24 @@ const floorSql = (collection: string): string =>
 const versionColumns =
   'rank, epoch, hlc, origin, counter, clock, seen, deleted, applied, shard, request, crdt';
 
+/**
+ * Whether a key has no row now; these functions ask as the table's owner. A key that was just written and has no row that the owner sees was
+ * deleted again, or is hidden by row-level security that is forced on it: taken for deleted, it would be deleted on all other masters.
+ */
+function deletedSql(
+  table: CollectionTable,
+  event: Exclude<TriggerEvent, 'truncate'>,
+  match: (row: string) => string,
+): string {
+  const target = quoteTable({ schema: table.schema, name: table.table });
+  const written = event === 'update' ? ` and exists (select from new_rows r where ${match('r.')})` : '';
+  const absent =
+    event === 'delete'
+      ? 'true'
+      : `case when row_security_active(${quoteText(target)}::regclass)${written} then pgquorum.refuse_hidden(${quoteText(table.collection)}) else true end`;
+  return `coalesce((select false from ${target} t where ${match('t.')}), ${absent})`;
+}
+
 /** Local variables of the functions, one for each key column. The underscores keep them apart from the user's columns. */
 const oneNames = (table: CollectionTable): string[] => table.key.map((_, at) => `__key_${at}`);
 const oneMatch = (table: CollectionTable, left: string): string =>
@@ -97,7 +115,7 @@ function oneKeyStatement(
   const version = versionTable(table);
   const collection = quoteText(table.collection);
   const others = `not exists (select from (${touchedKeys(table, event).replace(' union ', ' union all ')}) k where not (${oneMatch(table, 'k.')}))`;
-  const deleted = `(select false from ${quoteTable({ schema: table.schema, name: table.table })} t where ${oneMatch(table, 't.')}) is null`;
+  const deleted = deletedSql(table, event, (row) => oneMatch(table, row));
   if (event === 'insert') {
     const names = oneNames(table);
     const hash = shardSql(
@@ -136,9 +154,7 @@ function bulkStatements(table: CollectionTable, event: TriggerEvent, rules: Conf
   const keys = keyList(table, '');
   // A truncate empties the table after this trigger, so every row that is there now is a tombstone then.
   const deleted =
-    event === 'truncate'
-      ? 'true'
-      : `(select true from ${quoteTable({ schema: table.schema, name: table.table })} t where ${keyMatch(table, 't.', 'k.')}) is null`;
+    event === 'truncate' ? 'true' : deletedSql(table, event, (row) => keyMatch(table, row, 'k.'));
   const distinctKeys = distinctKeysSql(table, event);
   const ranked = rules.models !== undefined && (event === 'insert' || event === 'update');
   const lives = rules.strategy === 'crdt';
@@ -208,7 +224,8 @@ export function triggerFunction(
     event === 'truncate'
       ? `  if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'truncate of a replicated table needs READ COMMITTED' using errcode = '25001', hint = 'An older snapshot does not show the rows that others wrote since: they would vanish without a tombstone.';
-  end if;\n`
+  end if;
+  if row_security_active(${quoteText(quoteTable({ schema: table.schema, name: table.table }))}::regclass) then perform pgquorum.refuse_hidden(${collection}); end if;\n`
       : '';
   const oneKey =
     event === 'truncate'
@@ -221,6 +238,7 @@ export function triggerFunction(
   const bulk = bulkStatements(table, event, rules);
   return `create or replace function ${functionName(table, event)}() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off${textFormats(table)} as $body$
+#variable_conflict use_column
 declare
 ${table.key.map(({ type }, at) => `  __key_${at} ${type};\n`).join('')}  __drawn bigint;
   __request uuid := nullif(current_setting('pgquorum.request', true), '')::uuid;
