@@ -52,7 +52,7 @@ const range = (count: number) => Array.from({ length: count }, (_, at) => at);
 
 const dense = (embedding: Sparse | string): number[] =>
   typeof embedding === 'string'
-    ? [...embedding].map(Number)
+    ? Array.from(embedding, Number)
     : range(5).map((index) => embedding.values[embedding.indices.indexOf(index)] ?? 0);
 const sum = (a: number[], b: number[], each: (x: number, y: number) => number): number =>
   a.reduce((total, x, at) => total + each(x, b[at]!), 0);
