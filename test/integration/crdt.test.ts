@@ -15,7 +15,7 @@ const skipped = (process.env['PGQUORUM_TEST_SKIP'] ?? '').split(/[\s,]+/);
 const logs = (['wal', 'kafka'] as const).filter((log) => !skipped.includes(log));
 const all = [0, 1, 2];
 const keys = Array.from({ length: 6 }, (_, at) => `k${at}`);
-const roundsOfAClient = 25;
+const roundsOfAClient = 12;
 
 interface Sums {
   views: number;

@@ -106,8 +106,8 @@ test('one writer for each key never makes a conflict, though replicators are kil
       writeByHttp(gateway, random, until),
       killAndStart(replicators, random, until),
     ]);
-    expect(Math.min(bySql, byHttp)).toBeGreaterThan(50);
-    expect(kills).toBeGreaterThan(3);
+    expect(Math.min(bySql, byHttp)).toBeGreaterThan(10);
+    expect(kills).toBeGreaterThan(1);
     const state = async (node: number) =>
       JSON.stringify([
         await gateway.sql(node, 'select id, embedding::text, metadata from docs order by id'),

@@ -13,7 +13,7 @@ const httpOf: Readonly<Record<CodeEntry['grpc'], readonly number[]>> = {
   PERMISSION_DENIED: [403],
   UNAUTHENTICATED: [401],
   RESOURCE_EXHAUSTED: [413, 429],
-  FAILED_PRECONDITION: [409, 412, 500],
+  FAILED_PRECONDITION: [409, 410, 412, 500],
   ABORTED: [409, 412],
   UNIMPLEMENTED: [501],
   INTERNAL: [500],
