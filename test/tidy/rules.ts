@@ -33,6 +33,7 @@ const purePackages = new Set([
   'zod',
   'yaml',
   'protobufjs',
+  'pgvector',
   'fast-check',
   'node:crypto',
   'node:zlib',

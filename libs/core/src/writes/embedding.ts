@@ -2,6 +2,7 @@
  * An embedding between what users send and get, pgvector's binary format, in which it is written, and its text form, in which it is read. Only finite
  * numbers of single precision get through. Pure.
  */
+import pgvector from 'pgvector';
 import { PgquorumError } from '../errors/error.ts';
 import type { IndexDefinition, VectorType } from '../collections/definition.ts';
 import { isObject, unknownField } from '../requests/fields.ts';
@@ -132,12 +133,12 @@ export function encodeVector(floats: Float32Array): Buffer {
 /** The text form of its type; that of a dense vector is a JSON array. */
 export function textOfEmbedding(embedding: Embedding | EmbeddingView): string {
   if (typeof embedding === 'string') return embedding;
-  return 'indices' in embedding ? textOfSparse(embedding) : JSON.stringify([...embedding]);
+  return 'indices' in embedding ? textOfSparse(embedding) : (pgvector.toSql([...embedding]) as string);
 }
 
 /** What the text form shows; it tells its type by itself. */
 export function embeddingOfText(text: string): EmbeddingView {
-  if (text.startsWith('[')) return JSON.parse(text) as number[];
+  if (text.startsWith('[')) return pgvector.fromSql(text) as number[];
   return text.startsWith('{') ? sparseOfText(text) : text;
 }
 
