@@ -239,10 +239,12 @@ const conflictList = conflictColumns.join(', ');
 const keepsSiblingsSql = (collection: string): string =>
   `exists (select from pgquorum.collection s where s.name = ${collection} and s.definition -> 'conflicts' ->> 'strategy' = 'vector-clock')`;
 
-/** Records found here or received: new ones are kept, known ones only advance. */
+const isNewSibling = `r.id = any($2::uuid[]) and ${keepsSiblingsSql('r.collection')}`;
+const storedState = `case when r.state = 'superseded' and ${isNewSibling} then 'open' else r.state end`;
+
+/** $1 records found here or received, $2 the ids of the former: new ones are kept, known ones only advance. */
 export const upsertConflictsSql = `insert into pgquorum.conflict as old (${conflictList}, applied)
-  select ${conflictColumns.map((name) => (name === 'state' ? `case when r.state = 'superseded' and r.kind <> 'replaced' and ${keepsSiblingsSql('r.collection')} then 'open' else r.state end` : `r.${name}`)).join(', ')},
-    not ${keepsSiblingsSql('r.collection')}
+  select ${conflictColumns.map((name) => (name === 'state' ? storedState : `r.${name}`)).join(', ')}, not (${isNewSibling})
   from jsonb_populate_recordset(null::pgquorum.conflict, $1::jsonb) r order by r.id
   on conflict (id) do update set state = excluded.state, state_hlc = excluded.state_hlc, state_origin = excluded.state_origin, decided_by = excluded.decided_by, reason = excluded.reason, applied = true
   where ${advancesSql('excluded', 'old')}`;

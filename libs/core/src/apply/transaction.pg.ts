@@ -71,11 +71,18 @@ async function applyOnce(
     await all([started, ...works.map((work) => work.read())]);
     for (const work of works) await work.prepare(counts);
     const sent: Promise<unknown>[] = [];
-    const unchecked = works.filter((work) => !work.send(sent));
-    if (request.progress !== null) sent.push(writeProgress(session, request.progress));
-    if (request.also) sent.push(request.also(session));
+    let checked: boolean;
+    try {
+      checked = works.map((work) => work.send(sent)).every(Boolean);
+      if (request.progress !== null) sent.push(writeProgress(session, request.progress));
+      // Has to send all of its statements before it waits for any: the commit may follow at once.
+      if (request.also) sent.push(request.also(session));
+    } catch (cause) {
+      await Promise.allSettled(sent); // some were sent before this one could not be
+      throw cause;
+    }
     // A round trip less: after a statement that failed the server takes a commit for a rollback.
-    const along = unchecked.length === 0 && (await allLeft(sent));
+    const along = checked && (await allLeft(sent));
     if (along) sent.push(session.client.query('commit'));
     await all(sent);
     if (!along) await session.client.query('commit');

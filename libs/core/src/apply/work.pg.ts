@@ -137,6 +137,7 @@ export class CollectionWork {
       sent.push(
         this.statements.session.run('conflicts', sql.upsertConflictsSql, [
           JSON.stringify(merged.map(recordToJson)),
+          uuidArray(records.map(({ id }) => id)),
         ]),
       );
     this.supersede(planned, sent);
