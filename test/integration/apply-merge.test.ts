@@ -41,6 +41,7 @@ test('concurrent writes on three masters end in the same winner everywhere, with
   await cluster.query(0, `update docs set metadata = '{"by":1}' where id = 'k2'`);
   await cluster.query(1, `delete from docs where id = 'k2'`); // the delete is later
   await cluster.query(1, `delete from docs where id = 'k3'`);
+  await cluster.query(0, 'select pg_sleep(0.01)'); // within one millisecond the greater node would win
   await cluster.query(0, `update docs set metadata = '{"by":1}' where id = 'k3'`); // the update is later
   for (const place of [0, 1]) await cluster.query(place, `delete from docs where id = 'k4'`);
   cluster.replicate();
