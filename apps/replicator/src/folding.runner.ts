@@ -8,7 +8,7 @@ import {
 } from '@nestjs/common';
 import { Folder } from '#core/folding/folder.pg.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
-import { Loop } from './loop.ts';
+import { loopEach, type Loop } from './loop.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
 
 const everyMs = 1000;
@@ -25,11 +25,8 @@ export class FoldingRunner implements OnApplicationBootstrap, BeforeApplicationS
   }
 
   onApplicationBootstrap(): void {
-    this.#loops = this.#replication.served.map(
-      (node) =>
-        new Loop(this.#replication, `folding ${node.name}`, (signal, healthy) =>
-          this.#run(node, signal, healthy),
-        ),
+    this.#loops = loopEach(this.#replication, 'folding', (node, signal, healthy) =>
+      this.#run(node, signal, healthy),
     );
   }
 

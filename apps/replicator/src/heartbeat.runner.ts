@@ -6,7 +6,7 @@ import {
   type OnApplicationBootstrap,
 } from '@nestjs/common';
 import { runHeartbeat } from '#core/capture/heartbeat.pg.ts';
-import { Loop } from './loop.ts';
+import { loopEach, type Loop } from './loop.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
 
 @Injectable()
@@ -19,12 +19,9 @@ export class HeartbeatRunner implements OnApplicationBootstrap, BeforeApplicatio
   }
 
   onApplicationBootstrap(): void {
-    const { served, settings } = this.#replication;
-    this.#loops = served.map(
-      (node) =>
-        new Loop(this.#replication, `heartbeat ${node.name}`, (signal, healthy) =>
-          runHeartbeat(node.address, { intervalMs: settings.heartbeatIntervalMs, onBeat: healthy }, signal),
-        ),
+    const { heartbeatIntervalMs: intervalMs } = this.#replication.settings;
+    this.#loops = loopEach(this.#replication, 'heartbeat', (node, signal, healthy) =>
+      runHeartbeat(node.address, { intervalMs, onBeat: healthy }, signal),
     );
   }
 

@@ -12,7 +12,7 @@ import { forgetEvents } from '#core/events/log.pg.ts';
 import { closeClient, connect } from '#core/postgres/connect.pg.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
 import { forgetRequests } from '#core/writes/forget-requests.pg.ts';
-import { Loop } from './loop.ts';
+import { loopEach, type Loop } from './loop.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
 
 const countEveryMs = 5000;
@@ -28,11 +28,8 @@ export class HousekeepingRunner implements OnApplicationBootstrap, BeforeApplica
   }
 
   onApplicationBootstrap(): void {
-    this.#loops = this.#replication.served.map(
-      (node) =>
-        new Loop(this.#replication, `housekeeping ${node.name}`, (signal, healthy) =>
-          this.#run(node, signal, healthy),
-        ),
+    this.#loops = loopEach(this.#replication, 'housekeeping', (node, signal, healthy) =>
+      this.#run(node, signal, healthy),
     );
   }
 

@@ -1,6 +1,7 @@
 /** Keeps one loop running: starts it again with a growing pause when it breaks, ends it when the process stops. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isPgquorumError } from '#core/errors/error.ts';
+import type { ClusterNode } from '#core/topology/found.pg.ts';
 import type { Replication } from './tokens.ts';
 
 const pauseMinMs = 100;
@@ -56,3 +57,13 @@ export class Loop {
     await this.#done;
   }
 }
+
+/** A loop for each node that this process serves. */
+export const loopEach = (
+  replication: Replication,
+  name: string,
+  run: (node: ClusterNode, ...args: Parameters<Run>) => Promise<void>,
+): Loop[] =>
+  replication.served.map(
+    (node) => new Loop(replication, `${name} ${node.name}`, (signal, healthy) => run(node, signal, healthy)),
+  );

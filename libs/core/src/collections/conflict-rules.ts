@@ -2,20 +2,16 @@
 import { z } from 'zod';
 import { PgquorumError } from '../errors/error.ts';
 import { invalid } from '../requests/fields.ts';
+import { crdtTypes, type CrdtFields } from '../versioning/crdt/field.ts';
+import { crdtFieldsMax } from '../versioning/crdt/operation.ts';
 
 export const strategies = ['lww', 'vector-clock', 'crdt', 'custom'] as const;
 export type Strategy = (typeof strategies)[number];
 
-export const crdtTypes = ['g-counter', 'pn-counter', 'lww-register', 'or-set'] as const;
-export type CrdtType = (typeof crdtTypes)[number];
-
-/** Names of the fields with their types. */
-export type CrdtFieldTypes = { readonly [field: string]: CrdtType };
-
 export interface ConflictRules {
   readonly strategy: Strategy;
   /** Fields that are merged instead of one of them winning. */
-  readonly crdt?: CrdtFieldTypes | undefined;
+  readonly crdt?: CrdtFields | undefined;
   /** `sql:<schema>.<function>` or `module:<file>` within the folder of resolvers. */
   readonly resolver?: string | undefined;
   /** Embedding models, oldest first, only ever appended to: a version's rank is the place of its model. */
@@ -24,7 +20,6 @@ export interface ConflictRules {
   readonly cosineTolerance?: number | undefined;
 }
 
-export const crdtFieldsMax = 64;
 /** A rank is a smallint. */
 export const modelsMax = 1000;
 

@@ -6,7 +6,7 @@
  *
  * In a collection with CRDT fields `crdt.views` is the value of the field `views`, and `crdt.title.de` is within a register. Every other path is metadata.
  */
-import type { CrdtFieldTypes } from '../collections/conflict-rules.ts';
+import type { CrdtFields } from '../versioning/crdt/field.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { checkJson } from '../writes/item.ts';
 import { invalid, isObject, unknownField } from '../requests/fields.ts';
@@ -23,7 +23,7 @@ export interface FilterTarget {
   /** The column of the metadata. */
   readonly column: string;
   /** CRDT fields with their types, and the SQL of their state. */
-  readonly crdt?: { readonly fields: CrdtFieldTypes; readonly state: string } | undefined;
+  readonly crdt?: { readonly fields: CrdtFields; readonly state: string } | undefined;
 }
 
 interface State extends FilterTarget {
