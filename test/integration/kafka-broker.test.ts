@@ -6,6 +6,7 @@ import { type Admin, Kafka, logLevel } from 'kafkajs';
 import { sharedKafka, startKafka } from '#core/testing/broker.kafka.ts';
 import { kafkaAvailable } from '#core/testing/kafka-jars.os.ts';
 import { startGuarded } from '#core/testing/guarded-server.os.ts';
+import { eventually } from '#core/testing/wait.process.ts';
 import { testRunFolder } from '#core/testing/test-run.os.ts';
 
 const availability = await kafkaAvailable();
@@ -70,7 +71,7 @@ describeWithKafka('the broker of the test run', () => {
     await produce(kafka, topic, values);
     expect(await readAll(kafka, topic, values.length)).toEqual(values);
     await admin.deleteTopics({ topics: [topic] });
-    expect(await admin.listTopics()).not.toContain(topic);
+    await eventually('the topic is gone', async () => !(await admin.listTopics()).includes(topic));
   }, 60_000);
 
   test('creates no topic by itself', async () => {
