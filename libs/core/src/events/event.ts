@@ -6,7 +6,15 @@
 import { invalid, oneOf } from '../requests/fields.ts';
 import type { NameOfNode } from '../versioning/version-view.ts';
 
-export const eventTypes = ['conflict'] as const;
+export const eventTypes = [
+  'conflict',
+  'dead-letter',
+  'lag-exceeded',
+  'replica-status',
+  'resync',
+  'synced',
+  'throttled',
+] as const;
 export type EventType = (typeof eventTypes)[number];
 
 /** A place between events of one node: after the one with this transaction and arrival. Texts, since both have 64 bits. */
@@ -58,8 +66,13 @@ export const eventView = (event: StoredEvent, node: string, nameOf: NameOfNode):
   body: named(event.body, nameOf),
 });
 
-/** Nodes are numbers in the database and names outside. */
-function named(body: StoredEvent['body'], nameOf: NameOfNode): StoredEvent['body'] {
-  const { stateOrigin } = body;
-  return typeof stateOrigin === 'number' ? { ...body, stateOrigin: nameOf(stateOrigin) } : body;
-}
+/** Fields that are a node's number in the database and its name outside. */
+const nodeFields: ReadonlySet<string> = new Set(['stateOrigin', 'origin', 'from', 'to', 'replica']);
+
+const named = (body: StoredEvent['body'], nameOf: NameOfNode): StoredEvent['body'] =>
+  Object.fromEntries(
+    Object.entries(body).map(([field, value]) => [
+      field,
+      typeof value === 'number' && nodeFields.has(field) ? nameOf(value) : value,
+    ]),
+  );
