@@ -157,7 +157,7 @@ async function isStill(client: pg.Client, source: PublishedCollection): Promise<
 
 type StateRow = unknown[];
 
-async function readStates(
+export async function readStates(
   client: pg.Client,
   source: PublishedCollection,
   keys: readonly KeyTexts[],
