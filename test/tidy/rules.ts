@@ -33,6 +33,7 @@ const purePackages = new Set([
   'zod',
   'yaml',
   'protobufjs',
+  '@node-rs/crc32',
   'pgvector',
   'fast-check',
   'node:crypto',
