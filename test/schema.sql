@@ -1015,6 +1015,65 @@ CREATE TABLE pgquorum.horizon (
 COMMENT ON TABLE pgquorum.horizon IS 'Purge horizon of a shard: versions under it whose key is absent have been purged. No new write may be under it.';
 
 --
+-- Name: job; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.job (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    kind text NOT NULL,
+    arguments jsonb NOT NULL,
+    state text DEFAULT 'waiting'::text NOT NULL,
+    cancel_requested boolean DEFAULT false NOT NULL,
+    progress jsonb NOT NULL,
+    checkpoint jsonb,
+    result jsonb,
+    error jsonb,
+    failures integer DEFAULT 0 NOT NULL,
+    failing_since timestamp with time zone,
+    deaths integer DEFAULT 0 NOT NULL,
+    due_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT job_state CHECK ((state = ANY (ARRAY['waiting'::text, 'running'::text, 'done'::text, 'failed'::text, 'cancelled'::text])))
+);
+
+--
+-- Name: TABLE job; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.job IS 'Long work asked for at this node, its home: run by one of its replicators at a time, under an advisory lock that goes with the runner.';
+
+--
+-- Name: COLUMN job.checkpoint; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.job.checkpoint IS 'From where the work goes on when its runner has died; only the work knows what it means.';
+
+--
+-- Name: COLUMN job.error; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.job.error IS 'Code and detail of what ended it, or of what it waits for to pass.';
+
+--
+-- Name: COLUMN job.failures; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.job.failures IS 'Failures in a row that may pass by themselves, and since when: both begin anew with a new checkpoint.';
+
+--
+-- Name: COLUMN job.deaths; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.job.deaths IS 'Runners that went without a word since the last new checkpoint.';
+
+--
+-- Name: COLUMN job.due_at; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.job.due_at IS 'Not run before: the pause after a failure.';
+
+--
 -- Name: member; Type: TABLE; Schema: pgquorum; Owner: -
 --
 
@@ -1348,6 +1407,13 @@ ALTER TABLE ONLY pgquorum.horizon
     ADD CONSTRAINT horizon_pkey PRIMARY KEY (collection, shard);
 
 --
+-- Name: job job_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.job
+    ADD CONSTRAINT job_pkey PRIMARY KEY (id);
+
+--
 -- Name: member member_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
 --
 
@@ -1477,6 +1543,24 @@ CREATE INDEX event_at ON pgquorum.event USING btree (at);
 --
 
 CREATE INDEX gateway_request_at ON pgquorum.gateway_request USING btree (at);
+
+--
+-- Name: job_finished; Type: INDEX; Schema: pgquorum; Owner: -
+--
+
+CREATE INDEX job_finished ON pgquorum.job USING btree (updated_at, id) WHERE (state = ANY (ARRAY['done'::text, 'failed'::text, 'cancelled'::text]));
+
+--
+-- Name: job_listing; Type: INDEX; Schema: pgquorum; Owner: -
+--
+
+CREATE INDEX job_listing ON pgquorum.job USING btree (created_at DESC, id);
+
+--
+-- Name: job_unfinished; Type: INDEX; Schema: pgquorum; Owner: -
+--
+
+CREATE INDEX job_unfinished ON pgquorum.job USING btree (created_at, id) WHERE (state = ANY (ARRAY['waiting'::text, 'running'::text]));
 
 --
 -- Name: parked_collection; Type: INDEX; Schema: pgquorum; Owner: -

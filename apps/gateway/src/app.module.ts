@@ -8,6 +8,7 @@ import { resolverCheck } from '#core/conflicts/resolver-check.pg.ts';
 import { ConflictRestorer } from '#core/conflicts/restorer.pg.ts';
 import { ConflictStore } from '#core/conflicts/store.pg.ts';
 import { EventStreams } from '#core/events/stream.pg.ts';
+import { JobBoard } from '#core/jobs/board.pg.ts';
 import { HashRing } from '#core/placement/ring.ts';
 import { Reader } from '#core/reads/reader.pg.ts';
 import { Searcher } from '#core/search/searcher.pg.ts';
@@ -21,6 +22,7 @@ import { ClusterController } from './http/cluster.controller.ts';
 import { CollectionsController } from './http/collections.controller.ts';
 import { ConflictsController } from './http/conflicts.controller.ts';
 import { EventsController } from './http/events.controller.ts';
+import { JobsController } from './http/jobs.controller.ts';
 import { OperatingController } from './http/operating.controller.ts';
 import { VectorsController } from './http/vectors.controller.ts';
 import { GatewayMetrics } from './metrics.ts';
@@ -28,6 +30,7 @@ import { ClusterOperations } from './operations/cluster.ts';
 import { CollectionOperations } from './operations/collections.ts';
 import { ConflictOperations } from './operations/conflicts.ts';
 import { EventOperations } from './operations/events.ts';
+import { JobOperations } from './operations/jobs.ts';
 import { VectorOperations } from './operations/vectors.ts';
 
 export interface AppParts {
@@ -47,7 +50,7 @@ const factory = (
   useFactory: useFactory as FactoryProvider['useFactory'],
 });
 
-const core = (settings: Settings): FactoryProvider[] => [
+const vectors = (settings: Settings): FactoryProvider[] => [
   factory(
     ShardPlacement,
     [Nodes],
@@ -88,6 +91,9 @@ const core = (settings: Settings): FactoryProvider[] => [
     (nodes: Nodes, reader: Reader, directory: CollectionDirectory) =>
       new Searcher({ nodes, reader, directory }),
   ),
+];
+
+const conflicts: FactoryProvider[] = [
   factory(ConflictStore, [Nodes], (nodes: Nodes) => new ConflictStore(nodes)),
   factory(
     RecordTransactions,
@@ -104,7 +110,11 @@ const core = (settings: Settings): FactoryProvider[] => [
     [Nodes, RecordTransactions],
     (nodes: Nodes, transactions: RecordTransactions) => new ResolveCalls({ nodes, transactions }),
   ),
+];
+
+const cluster = (settings: Settings): FactoryProvider[] => [
   factory(EventStreams, [Nodes], (nodes: Nodes) => new EventStreams(nodes)),
+  factory(JobBoard, [Nodes], (nodes: Nodes) => new JobBoard(nodes, settings)),
   factory(StatusBoard, [Nodes], (nodes: Nodes) => new StatusBoard(nodes, settings)),
 ];
 
@@ -140,6 +150,7 @@ const operations = (settings: Settings): FactoryProvider[] => [
       new ClusterOperations({ board, nodes, placement, directory }),
   ),
   factory(EventOperations, [EventStreams], (streams: EventStreams) => new EventOperations(streams)),
+  factory(JobOperations, [JobBoard], (board: JobBoard) => new JobOperations(board)),
   factory(Dashboard, [], () => new Dashboard()),
 ];
 
@@ -154,12 +165,15 @@ export class AppModule {
         ConflictsController,
         ClusterController,
         EventsController,
+        JobsController,
         OperatingController,
       ],
       providers: [
         { provide: Nodes, useValue: nodes },
         { provide: GatewayMetrics, useValue: metrics },
-        ...core(settings),
+        ...vectors(settings),
+        ...conflicts,
+        ...cluster(settings),
         ...operations(settings),
       ],
     };

@@ -21,6 +21,7 @@ import { ClusterOperations } from './operations/cluster.ts';
 import { CollectionOperations } from './operations/collections.ts';
 import { ConflictOperations } from './operations/conflicts.ts';
 import { EventOperations } from './operations/events.ts';
+import { JobOperations } from './operations/jobs.ts';
 import { VectorOperations } from './operations/vectors.ts';
 
 export interface Gateway {
@@ -86,6 +87,7 @@ async function listen({
     conflicts: app.get(ConflictOperations),
     cluster: app.get(ClusterOperations),
     events: app.get(EventOperations),
+    jobs: app.get(JobOperations),
   });
   const grpc = new GrpcStrategy(new GrpcServer({ settings, guard, metrics, logger, services }));
   app.connectMicroservice({ strategy: grpc });

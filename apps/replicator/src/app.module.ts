@@ -12,6 +12,7 @@ import { FeedRunner } from './feed.runner.ts';
 import { FoldingRunner } from './folding.runner.ts';
 import { HeartbeatRunner } from './heartbeat.runner.ts';
 import { HousekeepingRunner } from './housekeeping.runner.ts';
+import { JobsRunner } from './jobs.runner.ts';
 import { ReplicationMetrics } from './metrics.ts';
 import { ResolversRunner } from './resolvers.runner.ts';
 import { StatusServer } from './status.server.ts';
@@ -31,6 +32,7 @@ class ReplicatorModule {
         HousekeepingRunner,
         FoldingRunner,
         ResolversRunner,
+        JobsRunner,
         StatusServer,
       ],
     };

@@ -9,6 +9,7 @@ import {
 import type pg from 'pg';
 import { countOpenConflicts, forgetConflicts } from '#core/conflicts/forget.pg.ts';
 import { forgetEvents } from '#core/events/log.pg.ts';
+import { forgetJobs } from '#core/jobs/store.pg.ts';
 import { closeClient, connect } from '#core/postgres/connect.pg.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
 import { forgetRequests } from '#core/writes/forget-requests.pg.ts';
@@ -17,6 +18,7 @@ import { REPLICATION, type Replication } from './tokens.ts';
 
 const countEveryMs = 5000;
 const forgetEveryMs = 60_000;
+const jobsKept = { keptMs: 7 * 86_400_000, keptMax: 10_000 };
 
 @Injectable()
 export class HousekeepingRunner implements OnApplicationBootstrap, BeforeApplicationShutdown {
@@ -61,10 +63,11 @@ export class HousekeepingRunner implements OnApplicationBootstrap, BeforeApplica
       keptMs: settings.conflictsKeptMs,
     });
     const events = await forgetEvents(client, settings.eventsKeptMs);
-    if (requests + conflicts + events > 0)
+    const jobs = await forgetJobs(client, jobsKept);
+    if (requests + conflicts + events + jobs > 0)
       logger.debug(
-        { node: node.name, requests, conflicts, events },
-        'old requests, conflicts and events forgotten',
+        { node: node.name, requests, conflicts, events, jobs },
+        'old requests, conflicts, events and jobs forgotten',
       );
   }
 

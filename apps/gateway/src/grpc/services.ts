@@ -8,6 +8,7 @@ import type {
 import type { ConflictOperations } from '../operations/conflicts.ts';
 import type { EventOperations } from '../operations/events.ts';
 import type { ClusterOperations } from '../operations/cluster.ts';
+import type { JobOperations } from '../operations/jobs.ts';
 import type { Caller, WriteCall } from '../operations/caller.ts';
 import type { VectorOperations, WriteAnswer } from '../operations/vectors.ts';
 import {
@@ -25,6 +26,7 @@ import {
   type DefinitionMessage,
   type EmbeddingMessage,
 } from './messages.ts';
+import { showJob } from './job-message.ts';
 import { readPatch, type PatchMessage } from './patch.ts';
 
 export interface CallContext {
@@ -44,6 +46,7 @@ export interface ServiceParts {
   readonly conflicts: ConflictOperations;
   readonly cluster: ClusterOperations;
   readonly events: EventOperations;
+  readonly jobs: JobOperations;
 }
 
 interface WriteOptionsMessage {
@@ -303,18 +306,41 @@ const eventMethods = (events: EventOperations) => ({
   },
 });
 
-const clusterMethods = (cluster: ClusterOperations) => ({
+const clusterMethods = (cluster: ClusterOperations, jobs: JobOperations) => ({
   ListNodes: async () => ({ items: (await cluster.nodes()).map(withoutNulls) }),
   GetHealth: () => cluster.health(),
+  ListJobs: async ({
+    limit,
+    ...request
+  }: {
+    limit?: number;
+    cursor?: string;
+    state?: string;
+    kind?: string;
+  }) => {
+    const { items, nextCursor, unreachable } = await jobs.list(
+      given({ ...request, limit: limit === 0 ? undefined : limit }),
+    );
+    return { items: items.map(showJob), nextCursor: nextCursor ?? '', unreachable: unreachable ?? [] };
+  },
+  GetJob: async (request: { id?: string }) => showJob(await jobs.get(request.id ?? '')),
+  CancelJob: async (request: { id?: string }) => showJob(await jobs.cancel(request.id ?? '')),
 });
 
 /** By the services' full names. */
-export function makeServices({ vectors, collections, conflicts, cluster, events }: ServiceParts): Services {
+export function makeServices({
+  vectors,
+  collections,
+  conflicts,
+  cluster,
+  events,
+  jobs,
+}: ServiceParts): Services {
   return {
     'pgquorum.v1.Vectors': { ...vectorWrites(vectors), ...vectorReads(vectors) },
     'pgquorum.v1.Collections': collectionMethods(collections),
     'pgquorum.v1.Replication': { ...replicationMethods(cluster, conflicts), ...eventMethods(events) },
-    'pgquorum.v1.Cluster': clusterMethods(cluster),
+    'pgquorum.v1.Cluster': clusterMethods(cluster, jobs),
   } as Services;
 }
 
