@@ -877,7 +877,12 @@ CREATE TABLE pgquorum.dead_letter (
     sqlstate text,
     message text NOT NULL,
     payload bytea NOT NULL,
-    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    change text,
+    code text,
+    commit_time timestamp with time zone,
+    tries integer DEFAULT 0 NOT NULL,
+    tried_at timestamp with time zone
 );
 
 --
@@ -885,6 +890,24 @@ CREATE TABLE pgquorum.dead_letter (
 --
 
 COMMENT ON TABLE pgquorum.dead_letter IS 'Changes that can not be applied here, with position and payload, for inspection and replay.';
+
+--
+-- Name: COLUMN dead_letter."position"; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.dead_letter."position" IS 'Where the origin committed it, in its WAL.';
+
+--
+-- Name: COLUMN dead_letter.change; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.dead_letter.change IS 'Name of the change, the same however often it is delivered; null in letters of older versions.';
+
+--
+-- Name: COLUMN dead_letter.tries; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.dead_letter.tries IS 'Replays that failed; sqlstate and message are those of the last one.';
 
 --
 -- Name: dead_letter_id_seq; Type: SEQUENCE; Schema: pgquorum; Owner: -
@@ -1531,6 +1554,24 @@ CREATE INDEX conflict_listing ON pgquorum.conflict USING btree (found_at DESC, i
 --
 
 CREATE INDEX conflict_open ON pgquorum.conflict USING btree (collection, key) WHERE (state = 'open'::text);
+
+--
+-- Name: dead_letter_by_key; Type: INDEX; Schema: pgquorum; Owner: -
+--
+
+CREATE INDEX dead_letter_by_key ON pgquorum.dead_letter USING btree (collection, key, at DESC);
+
+--
+-- Name: dead_letter_change; Type: INDEX; Schema: pgquorum; Owner: -
+--
+
+CREATE UNIQUE INDEX dead_letter_change ON pgquorum.dead_letter USING btree (origin, change, sha256(payload));
+
+--
+-- Name: dead_letter_listing; Type: INDEX; Schema: pgquorum; Owner: -
+--
+
+CREATE INDEX dead_letter_listing ON pgquorum.dead_letter USING btree (at DESC, id DESC);
 
 --
 -- Name: event_at; Type: INDEX; Schema: pgquorum; Owner: -

@@ -7,8 +7,11 @@ import { ResolveCalls } from '#core/conflicts/resolve-call.pg.ts';
 import { resolverCheck } from '#core/conflicts/resolver-check.pg.ts';
 import { ConflictRestorer } from '#core/conflicts/restorer.pg.ts';
 import { ConflictStore } from '#core/conflicts/store.pg.ts';
+import { DeadLetterReplay } from '#core/dead-letters/replay.pg.ts';
+import { DeadLetterStore } from '#core/dead-letters/store.pg.ts';
 import { EventStreams } from '#core/events/stream.pg.ts';
 import { JobBoard } from '#core/jobs/board.pg.ts';
+import type { Logger } from '#core/observability/logger.process.ts';
 import { HashRing } from '#core/placement/ring.ts';
 import { Reader } from '#core/reads/reader.pg.ts';
 import { Searcher } from '#core/search/searcher.pg.ts';
@@ -21,6 +24,7 @@ import { Dashboard } from './dashboard/dashboard.files.ts';
 import { ClusterController } from './http/cluster.controller.ts';
 import { CollectionsController } from './http/collections.controller.ts';
 import { ConflictsController } from './http/conflicts.controller.ts';
+import { DeadLettersController } from './http/dead-letters.controller.ts';
 import { EventsController } from './http/events.controller.ts';
 import { JobsController } from './http/jobs.controller.ts';
 import { OperatingController } from './http/operating.controller.ts';
@@ -29,6 +33,7 @@ import { GatewayMetrics } from './metrics.ts';
 import { ClusterOperations } from './operations/cluster.ts';
 import { CollectionOperations } from './operations/collections.ts';
 import { ConflictOperations } from './operations/conflicts.ts';
+import { DeadLetterOperations } from './operations/dead-letters.ts';
 import { EventOperations } from './operations/events.ts';
 import { JobOperations } from './operations/jobs.ts';
 import { VectorOperations } from './operations/vectors.ts';
@@ -37,6 +42,7 @@ export interface AppParts {
   readonly settings: Settings;
   readonly nodes: Nodes;
   readonly metrics: GatewayMetrics;
+  readonly logger: Logger;
 }
 
 type Token = FactoryProvider['provide'];
@@ -112,6 +118,15 @@ const conflicts: FactoryProvider[] = [
   ),
 ];
 
+const deadLetters = (logger: Logger): FactoryProvider[] => [
+  factory(DeadLetterStore, [Nodes], (nodes: Nodes) => new DeadLetterStore(nodes)),
+  factory(
+    DeadLetterReplay,
+    [DeadLetterStore],
+    (store: DeadLetterStore) => new DeadLetterReplay({ store, logger }),
+  ),
+];
+
 const cluster = (settings: Settings): FactoryProvider[] => [
   factory(EventStreams, [Nodes], (nodes: Nodes) => new EventStreams(nodes)),
   factory(JobBoard, [Nodes], (nodes: Nodes) => new JobBoard(nodes, settings)),
@@ -144,6 +159,11 @@ const operations = (settings: Settings): FactoryProvider[] => [
       new ConflictOperations({ store, restorer, resolver }),
   ),
   factory(
+    DeadLetterOperations,
+    [DeadLetterStore, DeadLetterReplay],
+    (store: DeadLetterStore, replay: DeadLetterReplay) => new DeadLetterOperations({ store, replay }),
+  ),
+  factory(
     ClusterOperations,
     [StatusBoard, Nodes, ShardPlacement, CollectionDirectory],
     (board: StatusBoard, nodes: Nodes, placement: ShardPlacement, directory: CollectionDirectory) =>
@@ -156,7 +176,8 @@ const operations = (settings: Settings): FactoryProvider[] => [
 
 @Module({})
 export class AppModule {
-  static with({ settings, nodes, metrics }: AppParts): DynamicModule {
+  static with(parts: AppParts): DynamicModule {
+    const { settings, nodes, metrics, logger } = parts;
     return {
       module: AppModule,
       controllers: [
@@ -164,6 +185,7 @@ export class AppModule {
         VectorsController,
         ConflictsController,
         ClusterController,
+        DeadLettersController,
         EventsController,
         JobsController,
         OperatingController,
@@ -173,6 +195,7 @@ export class AppModule {
         { provide: GatewayMetrics, useValue: metrics },
         ...vectors(settings),
         ...conflicts,
+        ...deadLetters(logger),
         ...cluster(settings),
         ...operations(settings),
       ],

@@ -20,6 +20,7 @@ import { GatewayMetrics } from './metrics.ts';
 import { ClusterOperations } from './operations/cluster.ts';
 import { CollectionOperations } from './operations/collections.ts';
 import { ConflictOperations } from './operations/conflicts.ts';
+import { DeadLetterOperations } from './operations/dead-letters.ts';
 import { EventOperations } from './operations/events.ts';
 import { JobOperations } from './operations/jobs.ts';
 import { VectorOperations } from './operations/vectors.ts';
@@ -75,7 +76,7 @@ async function listen({
   const metrics = new GatewayMetrics(settings.cluster);
   const { adapter, sendError } = createHttpAdapter({ settings, guard, metrics, logger });
   const app = await NestFactory.create<NestFastifyApplication>(
-    AppModule.with({ settings, nodes, metrics }),
+    AppModule.with({ settings, nodes, metrics, logger }),
     adapter,
     { bodyParser: false, logger: false, abortOnError: false },
   );
@@ -88,6 +89,7 @@ async function listen({
     cluster: app.get(ClusterOperations),
     events: app.get(EventOperations),
     jobs: app.get(JobOperations),
+    letters: app.get(DeadLetterOperations),
   });
   const grpc = new GrpcStrategy(new GrpcServer({ settings, guard, metrics, logger, services }));
   app.connectMicroservice({ strategy: grpc });

@@ -6,11 +6,13 @@ import type {
   MeasuredCollectionView,
 } from '../operations/collections.ts';
 import type { ConflictOperations } from '../operations/conflicts.ts';
+import type { DeadLetterOperations } from '../operations/dead-letters.ts';
 import type { EventOperations } from '../operations/events.ts';
 import type { ClusterOperations } from '../operations/cluster.ts';
 import type { JobOperations } from '../operations/jobs.ts';
 import type { Caller, WriteCall } from '../operations/caller.ts';
 import type { VectorOperations, WriteAnswer } from '../operations/vectors.ts';
+import { deadLetterMethods } from './dead-letters.ts';
 import {
   readDefinition,
   readEmbedding,
@@ -47,6 +49,7 @@ export interface ServiceParts {
   readonly cluster: ClusterOperations;
   readonly events: EventOperations;
   readonly jobs: JobOperations;
+  readonly letters: DeadLetterOperations;
 }
 
 interface WriteOptionsMessage {
@@ -328,18 +331,16 @@ const clusterMethods = (cluster: ClusterOperations, jobs: JobOperations) => ({
 });
 
 /** By the services' full names. */
-export function makeServices({
-  vectors,
-  collections,
-  conflicts,
-  cluster,
-  events,
-  jobs,
-}: ServiceParts): Services {
+export function makeServices(parts: ServiceParts): Services {
+  const { vectors, collections, conflicts, cluster, events, jobs, letters } = parts;
   return {
     'pgquorum.v1.Vectors': { ...vectorWrites(vectors), ...vectorReads(vectors) },
     'pgquorum.v1.Collections': collectionMethods(collections),
-    'pgquorum.v1.Replication': { ...replicationMethods(cluster, conflicts), ...eventMethods(events) },
+    'pgquorum.v1.Replication': {
+      ...replicationMethods(cluster, conflicts),
+      ...deadLetterMethods(letters),
+      ...eventMethods(events),
+    },
     'pgquorum.v1.Cluster': clusterMethods(cluster, jobs),
   } as Services;
 }

@@ -8,8 +8,11 @@ const queryOf = (request: FastifyRequest): Readonly<Record<string, unknown>> => 
   ...(request.query as Record<string, unknown>),
 });
 
+/** Who calls. */
+export const principalOf = (request: FastifyRequest): string => request.principal ?? 'anonymous';
+
 export const readCall = (request: FastifyRequest): ReadCall => ({
-  caller: { principal: request.principal ?? 'anonymous' },
+  caller: { principal: principalOf(request) },
   options: queryOf(request),
 });
 

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { PgquorumError } from '../errors/error.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { classifyFailure, type Failure } from './failure.ts';
+import { failureOf } from './failure-of.pg.ts';
 import { deadLetter, park, pauseCollection, pausedCollections, type ApplyItem } from './parking.pg.ts';
 import { ApplySession, type SessionOptions } from './session.pg.ts';
 import { stampRows } from './stamp.pg.ts';
@@ -301,7 +302,7 @@ export class Lane {
       if (items.length > 0) this.options.onApplied(counts, performance.now() - started);
       return null;
     } catch (error) {
-      const failure = classifyFailure(error);
+      const failure = await failureOf(this.session, error);
       if (failure.kind === 'connection') this.options.onProblem('the node can not be reached');
       return failure;
     }

@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { classifyFailure } from './failure.ts';
+import { failureOf } from './failure-of.pg.ts';
 import {
   deadLetter,
   pausedCollections,
@@ -92,8 +93,8 @@ export class ParkedDrain {
       await this.apply(parked);
       return true;
     } catch (error) {
-      if (classifyFailure(error).kind === 'connection' || classifyFailure(error).kind === 'fatal')
-        throw error;
+      const { kind } = await failureOf(session, error);
+      if (kind === 'connection' || kind === 'fatal') throw error;
     }
     for (const one of parked) if (!(await this.tryOne(one))) return false;
     return true;
@@ -117,7 +118,7 @@ export class ParkedDrain {
       await this.apply([one]);
       return true;
     } catch (error) {
-      const failure = classifyFailure(error);
+      const failure = await failureOf(this.session, error);
       switch (failure.kind) {
         case 'connection':
         case 'fatal':

@@ -4,8 +4,10 @@
  */
 import type { DataChange } from '../changelog/change.ts';
 import { keyText } from '../changelog/change.ts';
+import { eventId } from '../changelog/codec.ts';
 import type { Commit } from '../changelog/message.ts';
 import { changeCodec } from '../changelog/schema.files.ts';
+import { burySql } from '../dead-letters/events.ts';
 import type { ApplySession } from './session.pg.ts';
 import { arrayOf, int2Array, int8Array, textArray } from '../postgres/binary-array.ts';
 
@@ -67,20 +69,19 @@ export async function deadLetter(
   item: ApplyItem,
   reason: PauseReason,
 ): Promise<void> {
-  await session.run(
-    'dead',
-    'insert into pgquorum.dead_letter (origin, log, stream, position, collection, key, sqlstate, message, payload) values ($1, $2, 0, $3, $4, $5, $6, $7, $8)',
-    [
-      item.commit.origin,
-      log,
-      String(item.commit.commitLsn),
-      item.change.collection,
-      keyText(item.change.key),
-      reason.sqlstate,
-      reason.message,
-      encode(item),
-    ],
-  );
+  await session.run('dead', burySql, [
+    item.commit.origin,
+    log,
+    String(item.commit.commitLsn),
+    item.change.collection,
+    keyText(item.change.key),
+    reason.sqlstate,
+    reason.message,
+    encode(item),
+    eventId(item.change, item.commit),
+    reason.code,
+    item.commit.commitTimeMs,
+  ]);
 }
 
 export async function pausedCollections(session: ApplySession, origin: number): Promise<string[]> {

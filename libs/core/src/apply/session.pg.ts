@@ -17,8 +17,8 @@ import { TargetCatalog } from './target.pg.ts';
 export interface SessionOptions {
   readonly node: NodeAddress;
   readonly application: string;
-  /** Name of the replication origin to mark this session with; an origin is active in one session only. */
-  readonly originName: string;
+  /** Name of the replication origin to mark this session with; an origin is active in one session only. Null = none, which only costs the WAL's readers time. */
+  readonly originName: string | null;
 }
 
 /** An apply transaction's statements take milliseconds, with an ANN index on the target perhaps seconds. */
@@ -59,7 +59,7 @@ export class ApplySession {
       const facts = await client.query<{ number: number; replica: boolean }>(
         `select n.number, coalesce((select rolsuper from pg_roles where rolname = current_user), false) or has_parameter_privilege(current_user, 'session_replication_role', 'set') as replica from pgquorum.node n`,
       );
-      const marked = await mark(client, options.originName);
+      const marked = options.originName !== null && (await mark(client, options.originName));
       return new ApplySession(client, {
         replicaRole: facts.rows[0]!.replica,
         marked,

@@ -36,6 +36,7 @@ export const header = {
 
 export class ChangeCodec {
   readonly #type: Type;
+  readonly #plain: Type;
   readonly #write: WriteMessage;
   readonly #messages: ChangeMessages;
   /** Of the commit that was encoded last: its texts are the same for all its changes. */
@@ -43,6 +44,7 @@ export class ChangeCodec {
 
   constructor(schema: Root) {
     this.#type = textAsBytes(schema).lookupType('pgquorum.v1.Change');
+    this.#plain = schema.lookupType('pgquorum.v1.Change');
     this.#write = new ProtoWriters().of(schema.lookupType('pgquorum.v1.Change'));
     this.#messages = new ChangeMessages(schema);
   }
@@ -71,6 +73,16 @@ export class ChangeCodec {
         `a change log message of the content type ${JSON.stringify(contentType ?? '')} cannot be read`,
       );
     return this.#messages.change(this.#parse(value));
+  }
+
+  /** A value in the JSON form of its message, for people: 64-bit numbers and names of enums as texts, bytes in base64. */
+  inspect(value: Buffer): Record<string, unknown> {
+    return this.#plain.toObject(this.#plain.decode(value), {
+      longs: String,
+      enums: String,
+      bytes: String,
+      json: true,
+    });
   }
 
   #headers(change: Change, commit: Commit, id: string): Record<string, string> {

@@ -136,6 +136,21 @@ export const errorCodes = {
   ),
   // vectors
   ...vectorCodes,
+  // dead letters
+  dead_letter_not_found: entry(
+    404,
+    'NOT_FOUND',
+    false,
+    'There is no such dead letter',
+    'List them with GET /v1/dead-letters. It may have been replayed or discarded.',
+  ),
+  replay_failed: entry(
+    409,
+    'FAILED_PRECONDITION',
+    false,
+    'The change can still not be applied',
+    'The letter is kept, with the reason. Mend what is in the way on its node and replay it again, or discard it.',
+  ),
   // conflicts
   conflict_not_found: entry(
     404,
