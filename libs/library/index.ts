@@ -7,4 +7,6 @@ export { OrSet } from '#core/versioning/crdt/or-set.ts';
 export { PNCounter } from '#core/versioning/crdt/pn-counter.ts';
 export { Hlc } from '#core/versioning/hybrid-clock.ts';
 export { HashRing } from '#core/placement/ring.ts';
+export { JumpHash } from '#core/placement/jump-hash.ts';
+export { Rendezvous } from '#core/placement/rendezvous.ts';
 export { VectorClock } from '#core/versioning/vector-clock.ts';

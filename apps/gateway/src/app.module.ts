@@ -12,7 +12,6 @@ import { DeadLetterStore } from '#core/dead-letters/store.pg.ts';
 import { EventStreams } from '#core/events/stream.pg.ts';
 import { JobBoard } from '#core/jobs/board.pg.ts';
 import type { Logger } from '#core/observability/logger.process.ts';
-import { HashRing } from '#core/placement/ring.ts';
 import { Reader } from '#core/reads/reader.pg.ts';
 import { Searcher } from '#core/search/searcher.pg.ts';
 import { Nodes } from '#core/topology/nodes.pg.ts';
@@ -57,17 +56,7 @@ const factory = (
 });
 
 const vectors = (settings: Settings): FactoryProvider[] => [
-  factory(
-    ShardPlacement,
-    [Nodes],
-    (nodes: Nodes) =>
-      new ShardPlacement(
-        new HashRing(
-          nodes.all.map(({ name, address }) => ({ name, weight: address.weight })),
-          { virtualNodes: settings.virtualNodes },
-        ),
-      ),
-  ),
+  factory(ShardPlacement, [Nodes], (nodes: Nodes) => new ShardPlacement(nodes.all, settings)),
   factory(
     CollectionDirectory,
     [Nodes],

@@ -7,7 +7,6 @@ import {
 } from '@nestjs/common';
 import { ResolverModules } from '#core/conflicts/resolver-modules.process.ts';
 import { runResolvers } from '#core/conflicts/resolvers.pg.ts';
-import { HashRing } from '#core/placement/ring.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
 import { Nodes } from '#core/topology/nodes.pg.ts';
 import { ShardPlacement } from '#core/topology/shard-placement.ts';
@@ -28,12 +27,7 @@ export class ResolversRunner implements OnApplicationBootstrap, BeforeApplicatio
   onApplicationBootstrap(): void {
     const { nodes, served, settings } = this.#replication;
     // As a gateway chooses: the first live node in the shard's order.
-    const placement = new ShardPlacement(
-      new HashRing(
-        nodes.map(({ name, address }) => ({ name, weight: address.weight })),
-        { virtualNodes: settings.virtualNodes },
-      ),
-    );
+    const placement = new ShardPlacement(nodes, settings);
     const live = new Nodes(nodes, { poolMax: 1, application: 'pgquorum resolvers' });
     this.#nodes = live;
     this.#loops = served.map((node) => this.#loop(node, placement, live));

@@ -3,11 +3,10 @@ import type { INestApplicationContext } from '@nestjs/common';
 import pg from 'pg';
 import type { ConflictView } from '#core/conflicts/view.ts';
 import { createLogger } from '#core/observability/logger.process.ts';
-import { HashRing } from '#core/placement/ring.ts';
 import { freshNodes } from '#core/testing/fresh-nodes.pg.ts';
 import { eventually } from '#core/testing/wait.process.ts';
 import { ShardPlacement } from '#core/topology/shard-placement.ts';
-import type { ShardNumber } from '#core/versioning/version.ts';
+import type { NodeNumber, ShardNumber } from '#core/versioning/version.ts';
 import { startReplicator } from '../../../apps/replicator/src/app.module.ts';
 import { REPLICATION, type Replication } from '../../../apps/replicator/src/tokens.ts';
 import { settingsFor, startGateway, type Answer, type TestGateway } from '../gateway-fixture.ts';
@@ -189,8 +188,13 @@ export class ResolvingCluster implements AsyncDisposable {
       `select (pgquorum.key_hash($1) % ${shards})::integer as shard`,
       [key],
     );
-    const ring = new HashRing(this.#gateway.nodes.map((node) => ({ name: node.name, weight: 1 })));
-    return new ShardPlacement(ring).nodesOf(name, row!.shard as ShardNumber)[0]!;
+    const nodes = this.#gateway.nodes.map(({ name }, at) => ({
+      name,
+      number: (at + 1) as NodeNumber,
+      address: { zone: 'default', weight: 1 },
+    }));
+    const placement = new ShardPlacement(nodes, { placement: 'ketama', virtualNodes: 150 });
+    return placement.nodesOf(name, row!.shard as ShardNumber)[0]!;
   }
 
   async primaryPlace(name: string, key: string): Promise<number> {

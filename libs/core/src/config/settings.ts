@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { parse as parseYaml } from 'yaml';
 import { PgquorumError } from '../errors/error.ts';
+import { placementKinds } from '../placement/kind.ts';
 import { replicationSettings } from './replication-settings.ts';
 import { commaList, integer, MIB, setting, text, type Setting } from './setting.ts';
 
@@ -152,7 +153,13 @@ export const settingsTable = {
     'PGQUORUM_VIRTUAL_NODES',
     integer(1, 10_000),
     150,
-    'Points of a node on the hash ring.',
+    'Points of a node of weight 1 on the ring, with PGQUORUM_PLACEMENT=ketama.',
+  ),
+  placement: setting(
+    'PGQUORUM_PLACEMENT',
+    z.enum(placementKinds),
+    'ketama',
+    'How the order of nodes for a shard is found; the same for all processes.',
   ),
   ...replicationSettings,
   resolversDir: setting(

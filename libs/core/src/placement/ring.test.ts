@@ -1,11 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { HashRing, type RingNode } from './ring.ts';
+import type { PlacementNode } from './placement-node.ts';
+import { HashRing } from './ring.ts';
 
 const shardKeys = Array.from({ length: 4000 }, (_, at) => `docs/${at}`);
-const ringOf = (nodes: readonly RingNode[], virtualNodes?: number) =>
+const ringOf = (nodes: readonly PlacementNode[], virtualNodes?: number) =>
   new HashRing(nodes, virtualNodes === undefined ? {} : { virtualNodes });
-const equal = (names: readonly string[]): RingNode[] => names.map((name) => ({ name, weight: 1 }));
+const equal = (names: readonly string[]): PlacementNode[] => names.map((name) => ({ name, weight: 1 }));
 const names = (count: number) => Array.from({ length: count }, (_, at) => `node-${at + 1}`);
 const shares = (ring: HashRing) => {
   const counts = new Map<string, number>(ring.nodes.map((name) => [name, 0]));

@@ -8,33 +8,23 @@
  * A point is the hash (key-hash.ts) of `<node>#<index>`. Names, points and hash are never to change: that would move every shard.
  */
 import { keyHash } from './key-hash.ts';
-
-export interface RingNode {
-  readonly name: string;
-  /** Share of shards in relation to other nodes. */
-  readonly weight: number;
-}
+import { byName, checkNodes, type Placement, type PlacementNode } from './placement-node.ts';
 
 export const defaultVirtualNodes = 150;
 
-export class HashRing {
+export class HashRing implements Placement {
   /** Names of the nodes, sorted. */
   readonly nodes: readonly string[];
   readonly #hashes: Uint32Array;
   /** For each point the place of its node in `nodes`. */
   readonly #owners: Uint32Array;
 
-  constructor(nodes: readonly RingNode[], options: { readonly virtualNodes?: number } = {}) {
+  constructor(nodes: readonly PlacementNode[], options: { readonly virtualNodes?: number } = {}) {
     const virtualNodes = options.virtualNodes ?? defaultVirtualNodes;
     if (!Number.isInteger(virtualNodes) || virtualNodes < 1)
       throw new RangeError(`virtualNodes is a whole number of at least 1, not ${virtualNodes}`);
-    const sorted = [...nodes].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
-    sorted.forEach((node, at) => {
-      if (!(node.weight > 0 && Number.isFinite(node.weight)))
-        throw new RangeError(`the weight of ${node.name} is not a positive number`);
-      if (sorted[at + 1]?.name === node.name)
-        throw new RangeError(`the node ${node.name} is on the ring twice`);
-    });
+    checkNodes(nodes, 'ring');
+    const sorted = nodes.toSorted(byName);
     this.nodes = sorted.map((node) => node.name);
     const points = sorted.flatMap((node, owner) =>
       Array.from({ length: pointsOf(node.weight, virtualNodes) }, (_, index) => ({
@@ -48,7 +38,6 @@ export class HashRing {
     this.#owners = Uint32Array.from(points, (point) => point.owner);
   }
 
-  /** The nodes for a shard (or any key), the first the most preferred, each once; at most `count`. */
   preference(shardKey: string, count: number = this.nodes.length): string[] {
     const wanted = Math.min(count, this.nodes.length);
     const found: string[] = [];
@@ -63,7 +52,6 @@ export class HashRing {
     return found;
   }
 
-  /** The most preferred node, or null on an empty ring. */
   owner(shardKey: string): string | null {
     return this.preference(shardKey, 1)[0] ?? null;
   }
