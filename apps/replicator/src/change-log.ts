@@ -36,9 +36,10 @@ const kafkaOf = ({ settings }: Replication) => ({ brokers: settings.kafkaBrokers
 
 function observerOf({ logger }: Replication, doing: string) {
   return {
-    failed: (problem: { topic: string; error: Error; retryInMs: number }) =>
-      logger.warn(
-        { topic: problem.topic, err: problem.error, retryInMs: problem.retryInMs },
+    // A new topic has no leaders for a moment: what passes within a second is no warning.
+    failed: ({ topic, error, retryInMs }: { topic: string; error: Error; retryInMs: number }) =>
+      logger[retryInMs < 1000 ? 'info' : 'warn'](
+        { topic, reason: error.message, retryInMs },
         `Kafka can not be reached while ${doing}`,
       ),
     recovered: ({ topic }: { topic: string }) => logger.info({ topic }, `Kafka is back for ${doing}`),

@@ -23,9 +23,7 @@ export interface ConflictRules {
 /** A rank is a smallint. */
 export const modelsMax = 1000;
 
-const fieldName = z
-  .string()
-  .regex(/^[A-Za-z_][A-Za-z0-9_-]{0,62}$/, 'must be a name of letters, digits, _ and -');
+const fieldName = /^[A-Za-z][A-Za-z0-9_-]{0,62}$/;
 const resolver = z
   .string()
   .regex(
@@ -35,7 +33,7 @@ const resolver = z
 
 export const conflictRulesSchema = z.strictObject({
   strategy: z.enum(strategies).optional(),
-  crdt: z.record(fieldName, z.enum(crdtTypes)).optional(),
+  crdt: z.record(z.string(), z.enum(crdtTypes)).optional(),
   resolver: resolver.optional(),
   models: z.array(z.string().min(1).max(200)).min(1).max(modelsMax).optional(),
   cosineTolerance: z.number().min(0).max(2).optional(),
@@ -63,6 +61,15 @@ export function conflictRules(
 function checkRules({ strategy, crdt, resolver: named, models }: ConflictRules): void {
   if (Object.keys(crdt ?? {}).length > crdtFieldsMax)
     throw invalid(`conflicts.crdt: at most ${crdtFieldsMax} fields`);
+  for (const name of Object.keys(crdt ?? {})) {
+    if (!fieldName.test(name))
+      throw invalid(
+        `conflicts.crdt: ${JSON.stringify(name.slice(0, 80))} must be a letter and up to 62 letters, digits, _ and -`,
+      );
+    // `constructor` and its like would be found where no field was declared.
+    if (name in Object.prototype)
+      throw invalid(`conflicts.crdt.${name}: must be another name, since each object has this one`);
+  }
   if (strategy === 'crdt' && crdt === undefined)
     throw invalid('conflicts.crdt: the strategy crdt needs at least one field with its type');
   if (strategy !== 'crdt' && crdt !== undefined)

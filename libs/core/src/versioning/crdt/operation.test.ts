@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { parseLossless } from '#core/requests/lossless-json.ts';
 import type { CrdtFields } from './field.ts';
-import { declarationProblem, parseOperations } from './operation.ts';
+import { parseOperations } from './operation.ts';
 
 const fields: CrdtFields = { likes: 'g-counter', stock: 'pn-counter', title: 'lww-register', tags: 'or-set' };
 
@@ -66,33 +66,5 @@ describe('operations', () => {
       expect(problem({ tags: { add } })?.code).toBe('crdt_bad_value');
     expect(problem({ tags: { add: 'ü'.repeat(511) } })).toBe(null);
     expect(problem({ title: { set: undefined } })?.code).toBe('crdt_bad_value');
-  });
-});
-
-describe('declarations', () => {
-  test('name up to 64 fields with one of four types', () => {
-    expect(declarationProblem(fields)).toBe(null);
-    expect(declarationProblem({ likes: 'counter' })).toBe(
-      'likes: must be one of g-counter, pn-counter, lww-register, or-set',
-    );
-    for (const wrong of [
-      null,
-      [],
-      'x',
-      {},
-      { '': 'or-set' },
-      { 'a b': 'or-set' },
-      { '1': 'or-set' },
-      { ['a'.repeat(64)]: 'or-set' },
-      { a: null },
-    ])
-      expect(declarationProblem(wrong)).not.toBe(null);
-    expect(declarationProblem(JSON.parse('{"__proto__": "or-set"}'))).not.toBe(null);
-    const many = (count: number) =>
-      Object.fromEntries(Array.from({ length: count }, (_, at) => [`f${at}`, 'or-set']));
-    expect([declarationProblem(many(64)), declarationProblem(many(65))]).toEqual([
-      null,
-      'must declare 1 to 64 fields',
-    ]);
   });
 });

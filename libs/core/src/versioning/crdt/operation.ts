@@ -4,7 +4,7 @@
  */
 import { isObject } from '../../requests/fields.ts';
 import { isRawNumber } from '../../requests/lossless-json.ts';
-import { crdtTypes, type CrdtFields, type CrdtType } from './field.ts';
+import type { CrdtFields, CrdtType } from './field.ts';
 import { isAmount } from './g-counter.ts';
 import type { Json } from './lww-register.ts';
 import { elementBytesMax, elementText, type Element } from './or-set.ts';
@@ -135,20 +135,4 @@ function textProblem(text: string): string | null {
   return text.isWellFormed() ? null : 'has half of a surrogate pair';
 }
 
-/** Names of fields: what JSON, SQL and code can all hold without quoting. */
-const fieldName = /^[A-Za-z][A-Za-z0-9_]{0,62}$/;
 export const crdtFieldsMax = 64;
-
-/** What is wrong with a declaration (`conflicts.crdt`), or null. */
-export function declarationProblem(value: unknown): string | null {
-  if (!isObject(value)) return 'must be an object, field name to type';
-  const fields = Object.entries(value);
-  if (fields.length === 0 || fields.length > crdtFieldsMax)
-    return `must declare 1 to ${crdtFieldsMax} fields`;
-  for (const [field, type] of fields) {
-    if (!fieldName.test(field))
-      return `${field.slice(0, 80)}: the name of a field matches ${fieldName.source}`;
-    if (!crdtTypes.includes(type as CrdtType)) return `${field}: must be one of ${crdtTypes.join(', ')}`;
-  }
-  return null;
-}
