@@ -1284,6 +1284,39 @@ CREATE TABLE pgquorum.request (
 COMMENT ON TABLE pgquorum.request IS 'Gateway requests by key, remembered for a time: two dots of one key with one request are one write.';
 
 --
+-- Name: resync; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.resync (
+    origin smallint NOT NULL,
+    log text NOT NULL,
+    reason text NOT NULL,
+    phase text NOT NULL,
+    collection text,
+    shard integer,
+    after_key jsonb,
+    copied bigint DEFAULT 0 NOT NULL,
+    written bigint DEFAULT 0 NOT NULL,
+    refused bigint DEFAULT 0 NOT NULL,
+    total bigint,
+    started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT resync_phase CHECK ((phase = ANY (ARRAY['noting'::text, 'copying'::text])))
+)
+WITH (fillfactor='50');
+
+--
+-- Name: TABLE resync; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.resync IS 'Edges into this node that are being mended: first a position is noted, then all states of the origin are copied. A row goes when all of it is here.';
+
+--
+-- Name: COLUMN resync.after_key; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.resync.after_key IS 'The copying goes on behind this key of this collection and shard.';
+
+--
 -- Name: shard_role; Type: TABLE; Schema: pgquorum; Owner: -
 --
 
@@ -1316,7 +1349,9 @@ CREATE TABLE pgquorum.source (
     problem text,
     problem_since timestamp with time zone,
     seen_at timestamp with time zone,
-    CONSTRAINT source_state CHECK ((state = ANY (ARRAY['creating'::text, 'ready'::text])))
+    synced bigint DEFAULT 0 NOT NULL,
+    fed text DEFAULT ''::text NOT NULL,
+    CONSTRAINT source_state CHECK ((state = ANY (ARRAY['creating'::text, 'ready'::text, 'resync'::text])))
 );
 
 --
@@ -1336,6 +1371,18 @@ COMMENT ON COLUMN pgquorum.source.lanes IS 'Number of lanes that the rows of pro
 --
 
 COMMENT ON COLUMN pgquorum.source.problem IS 'Why nothing is applied from there at the moment; null when all is well.';
+
+--
+-- Name: COLUMN source.synced; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.source.synced IS 'How often a position was noted anew: who found the one before lost has nothing to say about this one.';
+
+--
+-- Name: COLUMN source.fed; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.source.fed IS 'With Kafka: the generation of the capture that feeds the topic. Another one means that changes never came to the topic.';
 
 --
 -- Name: unfolded; Type: TABLE; Schema: pgquorum; Owner: -
@@ -1491,6 +1538,13 @@ ALTER TABLE ONLY pgquorum.pulse
 
 ALTER TABLE ONLY pgquorum.request
     ADD CONSTRAINT request_pkey PRIMARY KEY (collection, key, request, origin, counter);
+
+--
+-- Name: resync resync_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.resync
+    ADD CONSTRAINT resync_pkey PRIMARY KEY (origin, log);
 
 --
 -- Name: shard_role shard_role_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -

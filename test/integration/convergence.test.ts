@@ -15,9 +15,10 @@ import { sharedKafka } from '#core/testing/broker.kafka.ts';
 import { withMasters, type Masters, type TestMaster } from '#core/testing/masters.pg.ts';
 import { foundCluster } from '#core/topology/found.pg.ts';
 import { Prng } from '../simulation/prng.ts';
+import { convergedMasters } from './convergence/compare.ts';
 import { Ledger } from './convergence/ledger.ts';
 import { AppProcess } from './convergence/processes.ts';
-import { difference, readFinal, readState, type MasterState } from './convergence/states.ts';
+import { readFinal } from './convergence/states.ts';
 import { RandomWriter, type WriterOptions } from './convergence/writer.ts';
 
 interface Combination {
@@ -125,7 +126,7 @@ async function run(combination: Combination, masters: Masters): Promise<void> {
       gateway: await gateway.listening(),
       numbers,
     });
-    await converged(masters.nodes);
+    await convergedMasters(masters.nodes, collection);
     for (const master of masters.nodes)
       expect(ledger.audit(await readFinal(master, collection)).slice(0, 10)).toEqual([]);
     for (const replicator of replicators) expect(await replicator.kill('SIGTERM')).toBe(0);
@@ -204,33 +205,4 @@ async function injectFaults(
     }
   }
   return counts;
-}
-
-/** Waits until all masters hold the same; says where they differ when they do not get there. */
-async function converged(masters: readonly TestMaster[]): Promise<void> {
-  const deadline = Date.now() + 120_000;
-  for (;;) {
-    const states = await Promise.all(masters.map((master) => readState(master, collection)));
-    const differences = compare(states);
-    if (differences.length === 0) return;
-    if (Date.now() > deadline) throw new Error(`the masters differ:\n${differences.join('\n')}`);
-    await sleep(500);
-  }
-}
-
-function compare(states: readonly MasterState[]): string[] {
-  const [first, ...others] = states;
-  const found: string[] = [];
-  others.forEach((other, at) => {
-    for (const what of ['rows', 'versions', 'records'] as const) {
-      const lines = difference(first![what], other[what]);
-      if (lines.length > 0) found.push(`${what} of master 1 (-) and ${at + 2} (+):`, ...lines);
-    }
-  });
-  for (const [at, state] of states.entries()) {
-    if (state.parked > 0) found.push(`master ${at + 1} has ${state.parked} parked changes`);
-    if (state.deadLetters > 0) found.push(`master ${at + 1} has ${state.deadLetters} dead letters`);
-    found.push(...state.problems.map((problem) => `master ${at + 1} says of origin ${problem}`));
-  }
-  return found;
 }

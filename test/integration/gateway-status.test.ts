@@ -111,6 +111,12 @@ test('the slowest lane is what counts, and a lane that has applied nothing', asy
 test.each([
   [`update pgquorum.source set problem = 'slot_in_use: somebody else reads it'`, 'down', /somebody else/],
   [`update pgquorum.source set problem = 'position_lost: the slot is gone'`, 'resync', /position_lost/],
+  [
+    `with lost as (insert into pgquorum.resync (origin, log, reason, phase) values (2, 'wal', 'the slot is gone', 'copying'))
+     update pgquorum.source set state = 'resync'`,
+    'resync',
+    /^resync: the slot is gone$/,
+  ],
   [`update pgquorum.source set state = 'creating'`, 'lagging', /being prepared/],
   [
     `insert into pgquorum.pause (collection, origin, code, reason) values ('docs', 2, 'schema_drift', 'column x differs')`,

@@ -15,6 +15,7 @@ import { HousekeepingRunner } from './housekeeping.runner.ts';
 import { JobsRunner } from './jobs.runner.ts';
 import { ReplicationMetrics } from './metrics.ts';
 import { ResolversRunner } from './resolvers.runner.ts';
+import { ResyncRunner } from './resync.runner.ts';
 import { StatusServer } from './status.server.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
 
@@ -33,6 +34,7 @@ class ReplicatorModule {
         FoldingRunner,
         ResolversRunner,
         JobsRunner,
+        ResyncRunner,
         StatusServer,
       ],
     };

@@ -7,6 +7,9 @@ import { KafkaLogWriter } from '#core/changelog/writer.kafka.ts';
 import { WalChangeLog } from '#core/changelog/wal.pg.ts';
 import type { ChangeLogReader, ChangeLogWriter } from '#core/changelog/port.ts';
 import { PgquorumError } from '#core/errors/error.ts';
+import { topicEnd } from '#core/changelog/topic.kafka.ts';
+import { noteSlot, noteTopic } from '#core/resync/note.pg.ts';
+import type { NotedPosition } from '#core/resync/store.pg.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
 import { topicName } from '#core/topology/names.ts';
 import type { Replication } from './tokens.ts';
@@ -83,6 +86,17 @@ function keepingGeneration(
       }
     },
   };
+}
+
+/** A position of the origin's log to go on from when the one before is lost. */
+export function notePosition(
+  replication: Replication,
+  { origin, target }: { origin: ClusterNode; target: ClusterNode },
+  signal: AbortSignal,
+): Promise<NotedPosition> {
+  const { cluster } = replication.settings;
+  if (replication.log === 'wal') return noteSlot({ cluster, origin, target }, signal);
+  return noteTopic(origin, () => topicEnd(kafkaOf(replication), topicName(cluster, origin.name)), signal);
 }
 
 export function openWriter(replication: Replication, origin: ClusterNode): Promise<ChangeLogWriter> {

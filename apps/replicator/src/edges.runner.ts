@@ -5,9 +5,9 @@ import {
   type BeforeApplicationShutdown,
   type OnApplicationBootstrap,
 } from '@nestjs/common';
-import { runEdge } from '#core/apply/edge.pg.ts';
+import { runMendedEdge } from '#core/resync/edge.pg.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
-import { openReader } from './change-log.ts';
+import { notePosition, openReader } from './change-log.ts';
 import { Loop } from './loop.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
 
@@ -35,7 +35,7 @@ export class EdgesRunner implements OnApplicationBootstrap, BeforeApplicationShu
     const name = `edge ${origin.name} ${target.name}`;
     const labels = { origin: origin.name, target: target.name };
     return new Loop(this.#replication, name, (signal, healthy) =>
-      runEdge(
+      runMendedEdge(
         {
           cluster: settings.cluster,
           origin,
@@ -48,6 +48,8 @@ export class EdgesRunner implements OnApplicationBootstrap, BeforeApplicationShu
           idleProgressMs,
           logger: logger.child({ edge: `${origin.name} ${target.name}` }),
           onHealthy: healthy,
+          note: (aborting) => notePosition(this.#replication, { origin, target }, aborting),
+          onResync: (resyncing) => metrics.resyncing.set(labels, resyncing ? 1 : 0),
           onApplied: (counts, durationMs) => {
             metrics.applied.inc({ ...labels, outcome: 'written' }, counts.written);
             metrics.applied.inc({ ...labels, outcome: 'skipped' }, counts.skipped);

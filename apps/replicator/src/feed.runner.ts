@@ -5,7 +5,7 @@ import {
   type BeforeApplicationShutdown,
   type OnApplicationBootstrap,
 } from '@nestjs/common';
-import { runFeed } from '#core/changelog/feed.pg.ts';
+import { runMendedFeed } from '#core/resync/feed.pg.ts';
 import { openWal, openWriter } from './change-log.ts';
 import { Loop } from './loop.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
@@ -25,8 +25,9 @@ export class FeedRunner implements OnApplicationBootstrap, BeforeApplicationShut
     this.#loops = served.map(
       (origin) =>
         new Loop(this.#replication, `feed ${origin.name}`, (signal, healthy) =>
-          runFeed(
+          runMendedFeed(
             {
+              cluster: settings.cluster,
               origin,
               openReader: (start) => openWal(this.#replication, origin, start),
               openWriter: () => openWriter(this.#replication, origin),

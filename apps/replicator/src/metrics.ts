@@ -9,6 +9,7 @@ export class ReplicationMetrics {
   readonly fed: Counter<'origin'>;
   readonly resolved: Counter<'node' | 'collection'>;
   readonly resolverFailures: Counter<'node' | 'collection'>;
+  readonly resyncing: Gauge<'origin' | 'target'>;
   readonly running: Gauge<'loop'>;
   readonly restarts: Counter<'loop'>;
   readonly registry: Registry;
@@ -59,6 +60,7 @@ export class ReplicationMetrics {
       labelNames: ['node', 'collection'],
       registers,
     });
+    this.resyncing = resyncingGauge(registry);
     this.running = new Gauge({
       name: 'pgquorum_loop_running',
       help: '1 while a loop of this process runs.',
@@ -73,3 +75,11 @@ export class ReplicationMetrics {
     });
   }
 }
+
+const resyncingGauge = (registry: Registry): Gauge<'origin' | 'target'> =>
+  new Gauge({
+    name: 'pgquorum_edge_resyncing',
+    help: '1 while a target copies what an edge into it has missed.',
+    labelNames: ['origin', 'target'],
+    registers: [registry],
+  });

@@ -41,13 +41,17 @@ export class StatusServer implements OnApplicationBootstrap, BeforeApplicationSh
     else response.writeHead(404).end();
   }
 
-  /** Ready while every loop runs: a loop that waits to be started again is not. */
+  /** Ready while every loop runs and no edge is being mended: a loop that waits to be started again does not run. */
   async #ready(response: ServerResponse): Promise<void> {
     const running = await this.#replication.metrics.running.get();
     const waiting = running.values.filter((one) => one.value !== 1).map((one) => one.labels.loop);
+    const resyncs = (await this.#replication.metrics.resyncing.get()).values
+      .filter((one) => one.value === 1)
+      .map(({ labels }) => `${labels.origin} to ${labels.target}`);
+    const ready = waiting.length === 0 && resyncs.length === 0;
     response
-      .writeHead(waiting.length === 0 ? 200 : 503, { 'content-type': 'application/json' })
-      .end(JSON.stringify({ status: waiting.length === 0 ? 'ok' : 'not ready', waiting }));
+      .writeHead(ready ? 200 : 503, { 'content-type': 'application/json' })
+      .end(JSON.stringify({ status: ready ? 'ok' : 'not ready', waiting, resyncs }));
   }
 
   async beforeApplicationShutdown(): Promise<void> {

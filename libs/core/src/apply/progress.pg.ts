@@ -27,13 +27,19 @@ export async function readStart(
     publication: string | null;
     generation: string;
     lanes: number;
+    readable: boolean;
   }>(
-    'select state, slot, publication::text as publication, generation, lanes from pgquorum.source where origin = $1 and log = $2 for update',
+    `select s.state, s.slot, s.publication::text as publication, s.generation, s.lanes,
+       s.state = 'ready' or s.state = 'resync' and exists (select from pgquorum.resync r where r.origin = s.origin and r.log = s.log and r.phase = 'copying') as readable
+     from pgquorum.source s where s.origin = $1 and s.log = $2 for update`,
     [origin, log],
   );
   const source = sources.rows[0];
-  if (source === undefined || source.state !== 'ready')
-    throw new PgquorumError('not_ready', `origin ${origin} is not founded as a source here yet`);
+  if (source?.readable !== true)
+    throw new PgquorumError(
+      'not_ready',
+      `origin ${origin} is no source here yet, or its position is lost and no other one noted`,
+    );
   const rows = await client.query<{ stream: number; first: string; lanes: number }>(
     'select stream, min(position)::text as first, count(*)::int as lanes from pgquorum.progress where origin = $1 and log = $2 group by stream',
     [origin, log],

@@ -10,13 +10,13 @@ import { publicationName } from '../topology/names.ts';
 export const publishedCheckMs = 2000;
 
 /** By MVCC snapshot alone: functions that look names up would see a table dropped that the snapshot still shows as a collection. */
-const publishedSql = `
+export const publishedSql = `
   with wanted as (
     select c.name, c.table_schema as schema, c.table_name as relation from pgquorum.collection c
     union all select c.name, 'pgquorum', 'version_' || c.name from pgquorum.collection c
     union all select null, 'pgquorum', name from unnest(array['heartbeat', 'conflict']) name
   )
-  select p.oid::text as publication, w.schema || '.' || w.relation as relation, t.oid::text as table_oid, r.oid::text as member
+  select p.oid::text as publication, w.schema, w.relation as name, w.schema || '.' || w.relation as relation, t.oid::text as table_oid, r.oid::text as member
   from wanted w left join pg_publication p on p.pubname = '${publicationName}'
     left join pg_namespace n on n.nspname = w.schema left join pg_class t on t.relnamespace = n.oid and t.relname = w.relation
     left join pg_publication_rel r on r.prpubid = p.oid and r.prrelid = t.oid`;

@@ -183,6 +183,31 @@ export async function inspectTopic(
   return { generation, held: heldPositions(offsets) };
 }
 
+/** The identity of a topic and its newest positions. Throws `not_ready` when it is not there. */
+export async function topicEnd(
+  address: KafkaAddress,
+  topic: string,
+): Promise<{ generation: string; positions: Map<number, bigint> }> {
+  const connection = new KafkaConnection(address);
+  try {
+    const cluster = connection.cluster();
+    await cluster.connect();
+    await cluster.addTargetTopic(topic);
+    await cluster.refreshMetadata();
+    const { generation, held } = await inspectTopic(cluster, topic);
+    if (held.size === 0)
+      throw new PgquorumError('not_ready', `the brokers do not know the topic ${topic} yet`);
+    return {
+      generation: generation ?? '',
+      positions: new Map([...held].map(([partition, { end }]) => [partition, end])),
+    };
+  } catch (error) {
+    throw translate(error, topic);
+  } finally {
+    connection.destroy();
+  }
+}
+
 /** Driver errors become ours here. */
 export function translate(error: unknown, topic: string): PgquorumError {
   if (error instanceof PgquorumError) return error;

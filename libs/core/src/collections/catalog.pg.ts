@@ -181,7 +181,8 @@ async function createOn({ client, node, name, definition, existing }: CreateOnOp
   }
   const sources = await client.query<{ unready: string[] | null }>(
     `select array_agg(m.name) as unready from pgquorum.member m, pgquorum.node n where not m.spare and not m.retired and m.number <> n.number
-     and not exists (select from pgquorum.source s where s.origin = m.number and s.log = n.log and s.state = 'ready')`,
+     and not exists (select from pgquorum.source s where s.origin = m.number and s.log = n.log
+       and (s.state = 'ready' or s.state = 'resync' and exists (select from pgquorum.resync r where r.origin = s.origin and r.log = s.log and r.phase = 'copying')))`,
   );
   const unready = sources.rows[0]!.unready;
   if (unready !== null)

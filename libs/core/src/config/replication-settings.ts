@@ -31,6 +31,13 @@ export const replicationSettings = {
     'Rows of one transaction held in memory by capture; beyond it they are re-read.',
     { unit: 'bytes' },
   ),
+  resyncKeysPerS: setting(
+    'PGQUORUM_RESYNC_KEYS_PER_S',
+    integer(1, 10_000_000),
+    20_000,
+    'Most keys that the resync of an edge copies in a second.',
+    { unit: 'keys' },
+  ),
   requestRetentionMs: setting(
     'PGQUORUM_REQUEST_RETENTION_MS',
     integer(60_000, 2_592_000_000),

@@ -295,7 +295,7 @@ export const errorCodes = {
     'FAILED_PRECONDITION',
     false,
     'A position in a change log is no longer held',
-    'The node has to be resynchronised.',
+    'The edge resynchronises by itself; its state and the events say when it is done.',
   ),
   slot_in_use: entry(
     503,

@@ -184,7 +184,8 @@ async function makeSource(options: SourceOptions): Promise<void> {
     'select state from pgquorum.source where origin = $1 and log = $2',
     [number, log],
   );
-  if (found.rows[0]?.state === 'ready') return;
+  // One that is being mended is the matter of the edge that does it.
+  if (found.rows[0] !== undefined && found.rows[0].state !== 'creating') return;
   await target.query(
     `insert into pgquorum.source (origin, log, state, slot, generation) values ($1, $2, 'creating', $3, '') on conflict do nothing`,
     [number, log, slot],

@@ -29,7 +29,8 @@ const factsSql = `select json_build_object(
   'dot', (select last_value::float8 from pgquorum.dot),
   'pulses', (select coalesce(json_agg(json_build_array(${ms('p.at')}, p.dot) order by p.at), '[]') from pgquorum.pulse p
      where p.at > clock_timestamp() - interval '1 minute' or extract(second from p.at) < 2 or p.at = (select min(first.at) from pgquorum.pulse first)),
-  'sources', (select coalesce(json_agg(json_build_object('origin', s.origin, 'log', s.log, 'state', s.state, 'slot', s.slot, 'problem', s.problem)), '[]') from pgquorum.source s),
+  'sources', (select coalesce(json_agg(json_build_object('origin', s.origin, 'log', s.log, 'state', s.state, 'slot', s.slot,
+     'problem', coalesce('resync: ' || r.reason, s.problem))), '[]') from pgquorum.source s left join pgquorum.resync r on r.origin = s.origin and r.log = s.log and s.state = 'resync'),
   'progress', (select coalesce(json_agg(json_build_object('origin', p.origin, 'log', p.log, 'commitTimeMs', p.commit_time_ms, 'changes', p.changes)), '[]')
      from (select origin, log, case when bool_or(commit_time is null) then null else ${ms('min(commit_time)')} end as commit_time_ms, sum(changes)::text as changes
            from pgquorum.progress group by origin, log) p),

@@ -15,6 +15,7 @@ import type { ClusterNode } from '../topology/found.pg.ts';
 /** A state that the target can not take: a unique index or a foreign key is in the way, or the value is refused there. */
 export interface RefusedState {
   readonly key: KeyTexts;
+  readonly change: DataChange;
   readonly sqlstate: string | null;
   readonly reason: string;
 }
@@ -149,7 +150,7 @@ export class StateMerger {
 
 const isPassing = ({ failure }: Left): boolean => failure.kind === 'retry';
 
-function refusedState({ key }: DataChange, failure: Failure): RefusedState {
+function refusedState(change: DataChange, failure: Failure): RefusedState {
   const told = 'message' in failure ? failure : { sqlstate: null, message: failure.kind };
-  return { key, sqlstate: told.sqlstate, reason: told.message };
+  return { key: change.key, change, sqlstate: told.sqlstate, reason: told.message };
 }
