@@ -1,12 +1,13 @@
 /** The `pgquorum` command: finds the command's file and turns its outcome into an exit code (0 done, 1 failed, 2 usage, 3 not reached in time). */
 import { isPgquorumError } from '#core/errors/error.ts';
 import type { Command } from './command.ts';
+import { doctor } from './commands/doctor.ts';
 import { dumpSchema } from './commands/dump-schema.ts';
 import { help } from './commands/help.ts';
 import { migrateNodes } from './commands/migrate.ts';
 import { up } from './commands/up.ts';
 
-const commands: readonly Command[] = [up, migrateNodes, dumpSchema];
+const commands: readonly Command[] = [up, doctor, migrateNodes, dumpSchema];
 
 async function main(args: readonly string[]): Promise<number> {
   const [name = up.name, ...rest] = args;

@@ -27,6 +27,7 @@ import { DeadLettersController } from './http/dead-letters.controller.ts';
 import { EventsController } from './http/events.controller.ts';
 import { JobsController } from './http/jobs.controller.ts';
 import { OperatingController } from './http/operating.controller.ts';
+import { PreflightController } from './http/preflight.controller.ts';
 import { VectorsController } from './http/vectors.controller.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { ClusterOperations } from './operations/cluster.ts';
@@ -177,6 +178,7 @@ export class AppModule {
         DeadLettersController,
         EventsController,
         JobsController,
+        PreflightController,
         OperatingController,
       ],
       providers: [

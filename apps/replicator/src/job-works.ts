@@ -1,7 +1,11 @@
 /** What each kind of job does: the one list of works. A kind is named as in `startJob`. */
 import type { JobWork } from '#core/jobs/job.ts';
+import { preflightWork } from '#core/postgres/preflight.pg.ts';
 import type { Replication } from './tokens.ts';
 
-export function jobWorks(_replication: Replication): Readonly<Record<string, JobWork>> {
-  return {};
+export function jobWorks({ settings, log }: Replication): Readonly<Record<string, JobWork>> {
+  const { cluster, clockDriftMaxMs } = settings;
+  return {
+    preflight: preflightWork({ cluster, log, clockDriftMaxMs }),
+  };
 }

@@ -327,6 +327,7 @@ const clusterMethods = (cluster: ClusterOperations, jobs: JobOperations) => ({
     return { items: items.map(showJob), nextCursor: nextCursor ?? '', unreachable: unreachable ?? [] };
   },
   GetJob: async (request: { id?: string }) => showJob(await jobs.get(request.id ?? '')),
+  Preflight: async () => showJob(await jobs.preflight()),
   CancelJob: async (request: { id?: string }) => showJob(await jobs.cancel(request.id ?? '')),
 });
 

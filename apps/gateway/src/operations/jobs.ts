@@ -15,6 +15,11 @@ export class JobOperations {
     return this.#board.start(request);
   }
 
+  /** Looks at all nodes of the cluster. */
+  preflight(): Promise<JobView> {
+    return this.start({ kind: 'preflight', arguments: {}, unit: 'nodes' });
+  }
+
   list(query: Readonly<Record<string, unknown>>): Promise<JobList> {
     return this.#board.list(parseJobQuery(query));
   }

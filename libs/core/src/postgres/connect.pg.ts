@@ -11,6 +11,10 @@ export interface ConnectOptions {
   readonly connectTimeoutMs?: number;
   /** Longest time that any statement may take until its answer: a master that fell silent (a cut cable, a frozen machine) sends no error. */
   readonly answerWithinMs?: number;
+  /** Leaves all settings as the server has them for others: to look at them, and since poolers refuse to pass them on. Nothing is written so. */
+  readonly plain?: boolean;
+  /** Speaks the replication protocol, in the database. */
+  readonly replication?: boolean;
 }
 
 /** Formats are pinned: what one session makes text of (a losing row, a key) must be the same text on every master. */
@@ -24,7 +28,8 @@ export function clientConfig(node: Pick<NodeAddress, 'url'>, options: ConnectOpt
     connectionTimeoutMillis: options.connectTimeoutMs ?? 5000,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
-    options: sessionOptions,
+    ...(options.plain ? {} : { options: sessionOptions }),
+    ...(options.replication ? { replication: 'database' } : {}),
     ...(options.answerWithinMs === undefined ? {} : { query_timeout: options.answerWithinMs }),
     ...(options.pipeline ? { pipeline: true } : {}),
   };
