@@ -1400,6 +1400,24 @@ CREATE TABLE pgquorum.unfolded (
 COMMENT ON TABLE pgquorum.unfolded IS 'Keys whose counters hold increments by request that this node may have to fold into its own cells. Only of this node; never replicated.';
 
 --
+-- Name: watched; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.watched (
+    kind text NOT NULL,
+    origin smallint NOT NULL,
+    target smallint NOT NULL,
+    state text NOT NULL,
+    since timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+--
+-- Name: TABLE watched; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.watched IS 'States of replicas (origin = target) and edges as the events of this node have told them.';
+
+--
 -- Name: clock_view clock_view_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
 --
 
@@ -1566,6 +1584,13 @@ ALTER TABLE ONLY pgquorum.source
 
 ALTER TABLE ONLY pgquorum.unfolded
     ADD CONSTRAINT unfolded_pkey PRIMARY KEY (collection, key);
+
+--
+-- Name: watched watched_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.watched
+    ADD CONSTRAINT watched_pkey PRIMARY KEY (kind, origin, target);
 
 --
 -- Name: conflict_by_collection; Type: INDEX; Schema: pgquorum; Owner: -

@@ -102,7 +102,7 @@ test('the slowest lane is what counts, and a lane that has applied nothing', asy
     });
     await gateway.sql(0, 'update pgquorum.progress set commit_time = null where lane = 1');
     await delay(260);
-    expect((await body<Lag>('/v1/replication/lag')).edges[0]).toMatchObject({ ms: null, state: 'lagging' });
+    expect((await body<Lag>('/v1/replication/lag')).edges[0]).toMatchObject({ ms: null, state: 'syncing' });
   } finally {
     await gateway.sql(0, 'delete from pgquorum.progress where lane = 1');
   }
@@ -117,7 +117,7 @@ test.each([
     'resync',
     /^resync: the slot is gone$/,
   ],
-  [`update pgquorum.source set state = 'creating'`, 'lagging', /being prepared/],
+  [`update pgquorum.source set state = 'creating'`, 'joining', /being prepared/],
   [
     `insert into pgquorum.pause (collection, origin, code, reason) values ('docs', 2, 'schema_drift', 'column x differs')`,
     'paused',
@@ -174,6 +174,8 @@ test('metrics count requests, writes and lag', async () => {
     /pgquorum_http_request_seconds_count\{.*route="\/v1\/collections\/:collection\/vectors",method="POST",status="200"\} 1$/m,
     /pgquorum_replication_lag_seconds\{from="n2",to="n1",.*\} \d/m,
     /pgquorum_replication_lag_bytes\{from="n1",to="n2",.*\} \d/m,
+    /pgquorum_parked_changes\{from="n1",to="n2",.*\} 0$/m,
+    /pgquorum_replica_status\{replica="n2",status="active",.*\} 1$/m,
     /pgquorum_node_up\{node="n1",zone="z1",.*\} 1$/m,
     /pgquorum_pool_connections\{node="n1",state="idle",.*\} \d/m,
     /nodejs_eventloop_lag_seconds/,

@@ -18,6 +18,7 @@ import { ResolversRunner } from './resolvers.runner.ts';
 import { ResyncRunner } from './resync.runner.ts';
 import { StatusServer } from './status.server.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
+import { WatchRunner } from './watch.runner.ts';
 
 @Module({})
 class ReplicatorModule {
@@ -35,6 +36,7 @@ class ReplicatorModule {
         ResolversRunner,
         JobsRunner,
         ResyncRunner,
+        WatchRunner,
         StatusServer,
       ],
     };

@@ -8,14 +8,18 @@ import {
   type OnApplicationBootstrap,
 } from '@nestjs/common';
 import { REPLICATION, type Replication } from './tokens.ts';
+import { WatchRunner } from './watch.runner.ts';
 
 @Injectable()
 export class StatusServer implements OnApplicationBootstrap, BeforeApplicationShutdown {
   readonly #replication: Replication;
   #server: Server | null = null;
 
-  constructor(@Inject(REPLICATION) replication: Replication) {
+  readonly #watch: WatchRunner;
+
+  constructor(@Inject(REPLICATION) replication: Replication, @Inject(WatchRunner) watch: WatchRunner) {
     this.#replication = replication;
+    this.#watch = watch;
   }
 
   async onApplicationBootstrap(): Promise<void> {
@@ -41,17 +45,18 @@ export class StatusServer implements OnApplicationBootstrap, BeforeApplicationSh
     else response.writeHead(404).end();
   }
 
-  /** Ready while every loop runs and no edge is being mended: a loop that waits to be started again does not run. */
+  /** Ready while every loop runs (one that waits to be started again does not), no edge is being mended, and every edge into a served node moves: a loop can run and get nowhere. */
   async #ready(response: ServerResponse): Promise<void> {
     const running = await this.#replication.metrics.running.get();
     const waiting = running.values.filter((one) => one.value !== 1).map((one) => one.labels.loop);
     const resyncs = (await this.#replication.metrics.resyncing.get()).values
       .filter((one) => one.value === 1)
       .map(({ labels }) => `${labels.origin} to ${labels.target}`);
-    const ready = waiting.length === 0 && resyncs.length === 0;
+    const stuck = await this.#watch.stuck();
+    const ready = [waiting, resyncs, stuck].every((reasons) => reasons.length === 0);
     response
       .writeHead(ready ? 200 : 503, { 'content-type': 'application/json' })
-      .end(JSON.stringify({ status: ready ? 'ok' : 'not ready', waiting, resyncs }));
+      .end(JSON.stringify({ status: ready ? 'ok' : 'not ready', waiting, resyncs, stuck }));
   }
 
   async beforeApplicationShutdown(): Promise<void> {

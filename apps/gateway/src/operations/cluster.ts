@@ -1,7 +1,8 @@
 /** The state of nodes and edges. */
 import type { CollectionDirectory } from '#core/collections/directory.pg.ts';
 import { deadlineIn } from '#core/postgres/session.pg.ts';
-import { replicaStatuses, type Edge, type Health, type ReplicaView } from '#core/topology/status.ts';
+import { replicaStatuses, type ReplicaView } from '#core/topology/replica-status.ts';
+import type { Edge, Health } from '#core/topology/status.ts';
 import type { NodeView, StatusBoard } from '#core/topology/status.pg.ts';
 import type { Nodes } from '#core/topology/nodes.pg.ts';
 import type { ShardPlacement } from '#core/topology/shard-placement.ts';

@@ -87,6 +87,13 @@ export const replicationSettings = {
     'An edge that lags more than this makes /readyz answer 503.',
     { unit: 'ms' },
   ),
+  lagExceededMs: setting(
+    'PGQUORUM_LAG_EXCEEDED_MS',
+    integer(100, 86_400_000),
+    10_000,
+    'An edge that lags more than this is told as an event `lag-exceeded`, and again when it lags less than half of it.',
+    { unit: 'ms' },
+  ),
   clockDriftMaxMs: setting(
     'PGQUORUM_CLOCK_DRIFT_MAX_MS',
     integer(1, 86_400_000),

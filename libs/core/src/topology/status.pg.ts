@@ -37,6 +37,10 @@ const factsSql = `select json_build_object(
   'slots', (select coalesce(json_agg(json_build_object('name', slot_name, 'active', active, 'confirmed', (confirmed_flush_lsn - '0/0'::pg_lsn)::text)), '[]')
      from pg_replication_slots where database = current_database()),
   'pauses', (select coalesce(json_agg(json_build_object('origin', origin, 'collection', collection, 'code', code)), '[]') from pgquorum.pause),
+  'parked', (select coalesce(json_agg(json_build_object('origin', o.origin, 'count', o.waiting, 'oldestMs', ${ms('o.oldest')})), '[]')
+     from (select p.origin, count(*) as waiting, min(p.at) as oldest from (select origin, at from pgquorum.parked order by id limit ${countedMax}) p group by p.origin) o),
+  'joining', (select count(*) from pgquorum.shard_role where role = 'joining'),
+  'leaving', (select count(*) from pgquorum.shard_role where role = 'leaving'),
   'shards', (select count(*) from pgquorum.shard_role where role = 'replica'),
   'openConflicts', (select count(*) from (select from pgquorum.conflict where state = 'open' limit ${countedMax}) c),
   'deadLetters', (select count(*) from (select from pgquorum.dead_letter limit ${countedMax}) d),

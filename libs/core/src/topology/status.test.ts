@@ -1,10 +1,10 @@
 import { expect, test } from '@jest/globals';
+import { replicaStatuses } from './replica-status.ts';
 import {
   edges,
   health,
   nodeStatus,
   notReadyReasons,
-  replicaStatuses,
   withClockOffsets,
   type NodeFacts,
   type NodeReport,
@@ -33,7 +33,10 @@ const report = (number: number, facts: Partial<NodeFacts> | null): NodeReport =>
           progress: [],
           slots: [],
           pauses: [],
+          parked: [],
           shards: 1,
+          joining: 0,
+          leaving: 0,
           openConflicts: 0,
           deadLetters: 0,
           clocks: null,
@@ -148,6 +151,54 @@ test.each([
     nowMs,
   ).filter((edge) => edge.from === 'n1');
   expect(toTwo!.changes).toBe(expected);
+});
+
+test('what waits aside is counted beside what has not come yet, and a health problem when it waits for long', () => {
+  const waiting = (ageMs: number, pauses: NodeFacts['pauses'] = []) => [
+    report(1, { pulses: [[nowMs - 2000, 90]] }),
+    report(2, {
+      sources: [wal(1)],
+      progress: [progress(1, 'wal', nowMs - 500)],
+      parked: [{ origin: 1, count: 3, oldestMs: nowMs - ageMs }],
+      pauses,
+    }),
+  ];
+  const toTwo = (reports: NodeReport[]) => edges(reports, limits, nowMs).filter((edge) => edge.from === 'n1');
+  const long = waiting(2000);
+  expect(toTwo(long)).toMatchObject([{ state: 'active', changes: 13, parked: 3, parkedMs: 2000 }]);
+  const problems = (reports: NodeReport[]) => health(reports, toTwo(reports), limits).problems;
+  expect(problems(long)).toEqual(['n1 to n2: 3 changes wait aside, the oldest for 2000 ms']);
+  expect(problems(waiting(900))).toEqual([]);
+  const paused = waiting(2000, [{ origin: 1, collection: 'docs', code: 'schema_drift' }]);
+  expect(problems(paused)).toEqual(['n1 to n2: collection docs is paused: schema_drift']);
+});
+
+test('a paused collection does not hide that the edge does not move', () => {
+  const reports = [
+    report(1, {}),
+    report(2, {
+      sources: [wal(1)],
+      progress: [progress(1, 'wal', nowMs - 5000)],
+      pauses: [{ origin: 1, collection: 'docs', code: 'schema_drift' }],
+    }),
+  ];
+  const [toTwo] = edges(reports, limits, nowMs).filter((edge) => edge.from === 'n1');
+  expect(toTwo).toMatchObject({ state: 'lagging' });
+  expect(notReadyReasons(reports, [toTwo!])).toEqual(['n1 to n2: collection docs is paused: schema_drift']);
+});
+
+test.each([
+  [{ sources: [{ ...wal(1), state: 'creating' }] }, 'joining'],
+  [{ sources: [wal(1)] }, 'syncing'],
+  [{ sources: [wal(1)], progress: [progress(1, 'wal', nowMs)] }, 'active'],
+  [{ sources: [wal(1)], progress: [progress(1, 'wal', nowMs)], joining: 1 }, 'joining'],
+  [{ sources: [wal(1)], progress: [progress(1, 'wal', nowMs)], leaving: 1 }, 'leaving'],
+  [{ sources: [{ ...wal(1), problem: 'position_lost: x' }] }, 'resync'],
+  [{ sources: [{ ...wal(1), problem: 'slot_in_use: x' }] }, 'down'],
+  [{}, 'down'],
+] as const)('a replica with %j is %s', (facts, status) => {
+  const reports = [report(1, {}), report(2, facts)];
+  expect(replicaStatuses(reports, edges(reports, limits, nowMs), nowMs)[1]!.status).toBe(status);
 });
 
 test('dead letters degrade the cluster: a node differs from the others in their keys', () => {

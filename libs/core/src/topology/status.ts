@@ -30,7 +30,12 @@ export interface NodeFacts {
     readonly confirmed: string | null;
   }[];
   readonly pauses: readonly { readonly origin: number; readonly collection: string; readonly code: string }[];
+  /** Changes that wait aside, by origin: how many (counted up to a limit), and since when the oldest does. */
+  readonly parked: readonly { readonly origin: number; readonly count: number; readonly oldestMs: number }[];
   readonly shards: number;
+  /** Shards that the node is about to have, and about to give up. */
+  readonly joining: number;
+  readonly leaving: number;
   /** Counted up to a limit. */
   readonly openConflicts: number;
   readonly deadLetters: number;
@@ -60,7 +65,11 @@ export interface StatusLimits {
 
 /** `degraded`: alive, but its clock is too far off. */
 export type NodeStatus = 'alive' | 'degraded' | 'suspect' | 'down';
-export type EdgeState = 'active' | 'lagging' | 'down' | 'paused' | 'resync';
+/**
+ * `joining`: its change log is being prepared; `syncing`: nothing has been applied yet; `lagging`: what was applied last is too old; `paused`: a
+ * collection waits, the others move; `resync`: changes were missed; `down`: one side can not be reached, or something is in the way.
+ */
+export type EdgeState = 'joining' | 'syncing' | 'active' | 'lagging' | 'paused' | 'resync' | 'down';
 
 export interface Edge {
   readonly from: string;
@@ -69,8 +78,11 @@ export interface Edge {
   readonly ms: number | null;
   /** WAL of the origin that has not been confirmed yet. Null when it can not be known. */
   readonly bytes: number | null;
-  /** Changes of the origin that may be missing here: those since the last heartbeat before what was applied last, so a few too many while writing goes on. */
+  /** Changes of the origin that may be missing here: those since the last heartbeat before what was applied last, so a few too many while writing goes on; and what is parked. */
   readonly changes: number | null;
+  /** Changes that wait aside (counted up to a limit), and the age of the oldest: `ms` passes them by. */
+  readonly parked: number | null;
+  readonly parkedMs: number | null;
   /** Changes applied so far on this edge. */
   readonly applied: string | null;
   readonly state: EdgeState;
@@ -129,6 +141,8 @@ function edge(from: NodeReport, to: NodeReport, limits: StatusLimits, gatewayNow
       ms: null,
       bytes: null,
       changes: null,
+      parked: null,
+      parkedMs: null,
       applied: null,
       state: 'down',
       problem: `${to.name} can not be reached`,
@@ -138,10 +152,14 @@ function edge(from: NodeReport, to: NodeReport, limits: StatusLimits, gatewayNow
   // The origin's own clock stamped the commits.
   const nowMs = from.facts?.nowMs ?? gatewayNowMs;
   const ms = progress?.commitTimeMs == null ? null : Math.max(0, Math.round(nowMs - progress.commitTimeMs));
+  const aside = to.facts.parked.find((one) => one.origin === from.number);
+  const behind = changesBehind(from.facts, progress?.commitTimeMs ?? null);
   const measured = {
     ms,
     bytes: unconfirmedBytes(from, source?.slot ?? null),
-    changes: changesBehind(from.facts, progress?.commitTimeMs ?? null),
+    changes: behind === null ? null : behind + (aside?.count ?? 0),
+    parked: aside?.count ?? 0,
+    parkedMs: aside === undefined ? null : Math.max(0, Math.round(to.facts.nowMs - aside.oldestMs)),
     applied: progress?.changes ?? null,
   };
   const problem = edgeProblem(from, to, source);
@@ -190,8 +208,12 @@ function edgeState({
 }): EdgeState {
   if (from.facts === null || source === undefined) return 'down';
   if (source.problem !== null) return /position_lost|resync/i.test(source.problem) ? 'resync' : 'down';
-  if (to.facts?.pauses.some((one) => one.origin === from.number) === true) return 'paused';
-  return source.state !== 'ready' || ms === null || ms > limits.lagReadyMaxMs ? 'lagging' : 'active';
+  if (source.state === 'resync') return 'resync';
+  if (source.state !== 'ready') return 'joining';
+  if (ms === null) return 'syncing';
+  // A collection that waits does not hide that the others do not move.
+  if (ms > limits.lagReadyMaxMs) return 'lagging';
+  return to.facts?.pauses.some((one) => one.origin === from.number) === true ? 'paused' : 'active';
 }
 
 function unconfirmedBytes(from: NodeReport, slotName: string | null): number | null {
@@ -207,8 +229,12 @@ function unconfirmedBytes(from: NodeReport, slotName: string | null): number | n
  */
 export function notReadyReasons(reports: readonly NodeReport[], allEdges: readonly Edge[]): string[] {
   if (!reports.some((report) => report.facts?.writable === true)) return ['no node can be written'];
-  return describeEdges(reports, allEdges, (state) => state !== 'active' && state !== 'paused');
+  return stuckEdges(reports, allEdges);
 }
+
+/** Edges between nodes that are up which do not move. */
+export const stuckEdges = (reports: readonly NodeReport[], allEdges: readonly Edge[]): string[] =>
+  describeEdges(reports, allEdges, (state) => state !== 'active' && state !== 'paused');
 
 function describeEdges(
   reports: readonly NodeReport[],
@@ -249,6 +275,7 @@ export function health(
     ...nodeProblems,
     ...notReadyReasons(reports, allEdges),
     ...paused,
+    ...parkedLong(allEdges, limits),
     ...deadLetters(reports),
     ...clockDrifts(reports, limits),
   ];
@@ -260,6 +287,14 @@ export function health(
     problems,
   };
 }
+
+/** Of collections that are not paused: a row that somebody holds, or one that waits for another. */
+const parkedLong = (allEdges: readonly Edge[], { lagReadyMaxMs }: StatusLimits): string[] =>
+  allEdges.flatMap(({ from, to, state, parked, parkedMs }) =>
+    state !== 'paused' && parkedMs !== null && parkedMs > lagReadyMaxMs
+      ? [`${from} to ${to}: ${parked} changes wait aside, the oldest for ${parkedMs} ms`]
+      : [],
+  );
 
 /** Keys that a node has not taken: it differs from the others in them. */
 const deadLetters = (reports: readonly NodeReport[]): string[] =>
@@ -278,40 +313,3 @@ const clockDrifts = (reports: readonly NodeReport[], { clockDriftMaxMs }: Status
         ]
       : [],
   );
-
-export interface ReplicaView {
-  readonly id: string;
-  readonly status: EdgeState;
-  readonly lagMs: number | null;
-  /** When what it has applied last from its slowest peer was committed. */
-  readonly lastSync: string | null;
-}
-
-const worstFirst: readonly EdgeState[] = ['down', 'resync', 'paused', 'lagging', 'active'];
-
-/** Each node as a replica of all others: as far behind as its slowest edge. Edges of origins that are down do not count while there are others. */
-export function replicaStatuses(
-  reports: readonly NodeReport[],
-  allEdges: readonly Edge[],
-  nowMs: number,
-): ReplicaView[] {
-  const down = new Set(reports.filter((report) => report.facts === null).map((report) => report.name));
-  return reports.map((report) => {
-    const incoming = allEdges.filter((one) => one.to === report.name);
-    const counted = incoming.some((one) => !down.has(one.from))
-      ? incoming.filter((one) => !down.has(one.from))
-      : incoming;
-    const lags = counted.flatMap((one) => one.ms ?? []);
-    const lagMs = lags.length > 0 && lags.length === counted.length ? Math.max(...lags) : null;
-    const status =
-      report.facts === null
-        ? 'down'
-        : (worstFirst.find((state) => counted.some((one) => one.state === state)) ?? 'active');
-    return {
-      id: report.name,
-      status,
-      lagMs,
-      lastSync: lagMs === null ? null : new Date(nowMs - lagMs).toISOString(),
-    };
-  });
-}
