@@ -138,9 +138,9 @@ const operations = (settings: Settings): FactoryProvider[] => [
   ),
   factory(
     CollectionOperations,
-    [CollectionDirectory, Nodes],
-    (directory: CollectionDirectory, nodes: Nodes) =>
-      new CollectionOperations({ settings, directory, nodes: nodes.all.length }),
+    [CollectionDirectory, JobBoard, Nodes],
+    (directory: CollectionDirectory, jobs: JobBoard, nodes: Nodes) =>
+      new CollectionOperations({ settings, directory, jobs, nodes: nodes.all.length }),
   ),
   factory(
     ConflictOperations,

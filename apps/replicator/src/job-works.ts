@@ -1,4 +1,5 @@
 /** What each kind of job does: the one list of works. A kind is named as in `startJob`. */
+import { attachJob, attachWork } from '#core/collections/attach-job.pg.ts';
 import type { JobWork } from '#core/jobs/job.ts';
 import { preflightWork } from '#core/postgres/preflight.pg.ts';
 import type { Replication } from './tokens.ts';
@@ -6,6 +7,7 @@ import type { Replication } from './tokens.ts';
 export function jobWorks({ settings, log }: Replication): Readonly<Record<string, JobWork>> {
   const { cluster, clockDriftMaxMs } = settings;
   return {
+    [attachJob]: attachWork(),
     preflight: preflightWork({ cluster, log, clockDriftMaxMs }),
   };
 }

@@ -154,5 +154,28 @@ export function readDefinition(message: DefinitionMessage | null | undefined): o
   };
 }
 
-export const showDefinition = (definition: CollectionDefinition): DefinitionMessage =>
-  definition as DefinitionMessage;
+export interface AttachMessage {
+  readonly name?: string;
+  readonly conflicts?: ConflictRulesMessage | null;
+  readonly allow?: { readonly triggers?: readonly string[] } | null;
+}
+
+/** In the form that HTTP sends. */
+export function readAttach({ conflicts, allow, ...rest }: Omit<AttachMessage, 'name'>): object {
+  const rules = readRules(conflicts);
+  return {
+    ...rest,
+    ...(rules === undefined ? {} : { conflicts: rules }),
+    ...(allow === null || allow === undefined ? {} : { allow }),
+  };
+}
+
+export function showDefinition(definition: CollectionDefinition): object {
+  const { attached, ...rest } = definition;
+  if (attached === undefined) return rest;
+  const { embedding, metadata, updatedAt } = attached;
+  return {
+    ...rest,
+    attached: { embedding: embedding ?? '', metadata: metadata ?? '', updatedAt: updatedAt ?? '' },
+  };
+}

@@ -14,6 +14,7 @@ import type { Caller, WriteCall } from '../operations/caller.ts';
 import type { VectorOperations, WriteAnswer } from '../operations/vectors.ts';
 import { deadLetterMethods } from './dead-letters.ts';
 import {
+  readAttach,
   readDefinition,
   readEmbedding,
   readJson,
@@ -24,6 +25,7 @@ import {
   showItemError,
   showStored,
   showVersion,
+  type AttachMessage,
   type ConflictRulesMessage,
   type DefinitionMessage,
   type EmbeddingMessage,
@@ -228,6 +230,14 @@ const collectionMethods = (collections: CollectionOperations) => ({
   List: async () => ({ items: (await collections.list()).map(showCollection) }),
   Delete: async (request: { name?: string }) => {
     await collections.drop(request.name ?? '');
+    return {};
+  },
+  Attach: async ({ name = '', ...request }: AttachMessage) => {
+    const { job, created, warnings } = await collections.attach(name, readAttach(request));
+    return { job: showJob(job), created, warnings };
+  },
+  Detach: async (request: { name?: string }) => {
+    await collections.detach(request.name ?? '');
     return {};
   },
 });

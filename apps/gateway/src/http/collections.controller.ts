@@ -1,6 +1,7 @@
-import { Controller, Delete, Get, HttpCode, Inject, Param, Patch, Put, Req, Res } from '@nestjs/common';
+import { Controller, Delete, Get, HttpCode, Inject, Param, Patch, Post, Put, Req, Res } from '@nestjs/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { CollectionOperations } from '../operations/collections.ts';
+import { accepted } from './accepted.ts';
 import { bodyOf, checkNoQuery } from './call.ts';
 
 @Controller('v1/collections')
@@ -39,6 +40,24 @@ export class CollectionsController {
   async change(@Param('name') name: string, @Req() request: FastifyRequest): Promise<object> {
     checkNoQuery(request);
     return this.#collections.change(name, bodyOf(request));
+  }
+
+  @Post(':name/attach')
+  async attach(
+    @Param('name') name: string,
+    @Req() request: FastifyRequest,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<object> {
+    checkNoQuery(request);
+    const { job, created, warnings } = await this.#collections.attach(name, bodyOf(request));
+    return { ...accepted(reply, job), created, warnings };
+  }
+
+  @Post(':name/detach')
+  @HttpCode(204)
+  async detach(@Param('name') name: string, @Req() request: FastifyRequest): Promise<void> {
+    checkNoQuery(request);
+    await this.#collections.detach(name);
   }
 
   @Delete(':name')

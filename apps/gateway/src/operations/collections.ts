@@ -1,9 +1,13 @@
 /** The verbs on collections. */
+import { attachJob } from '#core/collections/attach-job.pg.ts';
+import { parseAttach } from '#core/collections/attach-request.ts';
 import type { CollectionRow } from '#core/collections/catalog.pg.ts';
 import { parseChange, parseDefinition } from '#core/collections/definition-request.ts';
 import type { CollectionDefinition } from '#core/collections/definition.ts';
 import type { CollectionDirectory } from '#core/collections/directory.pg.ts';
 import type { Settings } from '#core/config/settings.ts';
+import type { JobBoard } from '#core/jobs/board.pg.ts';
+import type { JobView } from '#core/jobs/job.ts';
 import { deadlineIn } from '#core/postgres/session.pg.ts';
 import { checkCollectionName } from '#core/requests/fields.ts';
 import { defaultTimeoutMs } from '#core/writes/consistency.ts';
@@ -20,6 +24,14 @@ export interface MeasuredCollectionView extends CollectionView {
   readonly bytes: number;
 }
 
+export interface AttachView {
+  /** What brings the rows to all nodes. */
+  readonly job: JobView;
+  /** Nodes on which the table was made. */
+  readonly created: readonly string[];
+  readonly warnings: readonly string[];
+}
+
 const view = ({ name, definition, createdAt }: CollectionRow): CollectionView => ({
   name,
   definition,
@@ -30,11 +42,13 @@ const view = ({ name, definition, createdAt }: CollectionRow): CollectionView =>
 export class CollectionOperations {
   readonly #settings: Settings;
   readonly #directory: CollectionDirectory;
+  readonly #jobs: JobBoard;
   readonly #nodes: number;
 
-  constructor(parts: { settings: Settings; directory: CollectionDirectory; nodes: number }) {
+  constructor(parts: { settings: Settings; directory: CollectionDirectory; jobs: JobBoard; nodes: number }) {
     this.#settings = parts.settings;
     this.#directory = parts.directory;
+    this.#jobs = parts.jobs;
     this.#nodes = parts.nodes;
   }
 
@@ -61,6 +75,23 @@ export class CollectionOperations {
 
   async list(): Promise<CollectionView[]> {
     return (await this.#directory.list(deadlineIn(defaultTimeoutMs))).map(view);
+  }
+
+  /** Makes an existing table a collection; its rows follow in a job. */
+  async attach(name: string, body: unknown): Promise<AttachView> {
+    checkCollectionName(name);
+    const request = parseAttach(body, {
+      shards: this.#settings.numShards,
+      strategy: this.#settings.conflictResolution,
+    });
+    const { created, warnings } = await this.#directory.attach(name, request);
+    const job = await this.#jobs.start({ kind: attachJob, arguments: { collection: name }, unit: 'rows' });
+    return { job, created, warnings };
+  }
+
+  /** Gives the table back as it was, with its rows. */
+  async detach(name: string): Promise<void> {
+    await this.#directory.detach(name);
   }
 
   async drop(name: string): Promise<void> {

@@ -4,6 +4,7 @@ import type { CollectionRow } from '#core/collections/catalog.pg.ts';
 import type { Settings } from '#core/config/settings.ts';
 import { parseIfMatch } from '#core/conflicts/if-match.ts';
 import { isPgquorumError, PgquorumError } from '#core/errors/error.ts';
+import type { Deadline } from '#core/postgres/deadline.ts';
 import { deadlineIn } from '#core/postgres/session.pg.ts';
 import type { Reader, ReadResult, StoredVector } from '#core/reads/reader.pg.ts';
 import { checkFields, invalid, isObject } from '#core/requests/fields.ts';
@@ -108,7 +109,7 @@ export class VectorOperations {
     const key = checkKey(id);
     const { timeoutMs, siblings } = parseReadOptions(call.options);
     const deadline = deadlineIn(timeoutMs, call.caller.signal);
-    const collection = await this.#directory.get(name, deadline);
+    const collection = await this.#collection(name, deadline);
     return this.#reader.get(
       collection,
       { id: key, shard: shardOfKey(key, collection.definition.shards) },
@@ -120,7 +121,7 @@ export class VectorOperations {
     const ids = this.#batch(body, 'ids');
     const { timeoutMs, siblings } = parseReadOptions(call.options);
     const deadline = deadlineIn(timeoutMs, call.caller.signal);
-    const collection = await this.#directory.get(name, deadline);
+    const collection = await this.#collection(name, deadline);
     return this.#reader.getAll(collection, parseIds(ids, collection.definition.shards), {
       deadline,
       siblings,
@@ -132,8 +133,18 @@ export class VectorOperations {
       if (field !== 'timeoutMs')
         throw new PgquorumError('unknown_field', `${field} is not a field of this request`);
     const deadline = deadlineIn(parseTimeout(call.options['timeoutMs']), call.caller.signal);
-    const collection: CollectionRow = await this.#directory.get(name, deadline);
+    const collection = await this.#collection(name, deadline);
     return this.#searcher.search(collection, parseSearch(body, collection.definition), deadline);
+  }
+
+  async #collection(name: string, deadline: Deadline): Promise<CollectionRow> {
+    const found = await this.#directory.get(name, deadline);
+    if (found.definition.attached !== undefined)
+      throw new PgquorumError(
+        'not_supported',
+        `collection ${name} is an attached table: it is read and written by SQL, on any master`,
+      );
+    return found;
   }
 
   async #writeContext(name: string, verb: string, call: WriteCall): Promise<WriteContext> {
@@ -144,7 +155,7 @@ export class VectorOperations {
       throw invalid(`Idempotency-Key: must have 1 to ${idempotencyKeyMax} characters`);
     const keyed =
       idempotencyKey === null ? null : { principal: caller.principal, idempotencyKey, verb, body };
-    return { collection: await this.#directory.get(name, deadline), deadline, coordinator, keyed };
+    return { collection: await this.#collection(name, deadline), deadline, coordinator, keyed };
   }
 
   #batch(body: unknown, field: 'vectors' | 'ids'): unknown[] {

@@ -6,6 +6,7 @@
 import type { NodeAddress } from '../config/settings.ts';
 import type pg from 'pg';
 import { keyTextSql, versionTable } from '../collections/trigger.ts';
+import { stampCtes } from '../collections/unversioned-rows.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { quoteName, quoteTable } from '../postgres/identifier.ts';
@@ -17,26 +18,19 @@ export async function stampRows(node: NodeAddress, rows: UnversionedRows, logger
   const client = await connect(node, { application: 'pgquorum stamp' });
   try {
     const table = await new TargetCatalog(client).table(rows.collection);
-    const keys = table.key.map((key) => quoteName(key.name)).join(', ');
     const match = table.key
       .map((key, at) => `t.${quoteName(key.name)} = u.k${at}::${key.type}`)
       .join(' and ');
     const fields = table.key.map((_, at) => `k${at}`).join(', ');
+    const rowsOfKeys = `unnest(${table.key.map((_, at) => `$${at + 1}::text[]`).join(', ')}) u(${fields}) join ${quoteTable({ schema: table.schema, name: table.table })} t on ${match}`;
     const stamped = await client.query(
-      `insert into ${versionTable(table)} (${keys}, rank, epoch, hlc, origin, counter, clock, seen, deleted, applied, shard, request, crdt)
-       select ${table.key.map((key) => `s.${quoteName(key.name)}`).join(', ')}, 0, 0, 0, n.number, s.pgquorum_counter, jsonb_build_object(n.number, s.pgquorum_counter), null, false, false,
-         pgquorum.key_hash(pgquorum.key_text(${table.key.map((key) => `s.${quoteName(key.name)}::text`).join(', ')})) % ${table.shards}, null, null
-       from pgquorum.node n, (
-         select t.*, nextval('pgquorum.dot') as pgquorum_counter
-         from unnest(${table.key.map((_, at) => `$${at + 1}::text[]`).join(', ')}) u(${fields}) join ${quoteTable({ schema: table.schema, name: table.table })} t on ${match}
-       ) s
-       on conflict do nothing`,
+      `with ${stampCtes(table, rowsOfKeys)} select from inserted`,
       table.key.map((_, at) => rows.keys.map((key) => key[at])),
     );
-    if (stamped.rowCount! > 0)
+    if (stamped.rows.length > 0)
       logger.warn(
-        { collection: rows.collection, rows: stamped.rowCount },
-        'rows without a version were stamped: something wrote them with triggers disabled',
+        { collection: rows.collection, rows: stamped.rows.length },
+        'rows without a version were stamped: they were there before their table was attached, or were written with triggers disabled',
       );
     await stampPresence(client, table, rows.keys, logger);
   } finally {

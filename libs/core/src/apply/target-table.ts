@@ -1,5 +1,5 @@
 /** A collection's table on the node that is applied to, as statements need to know it. Pure types. */
-import type { CollectionTable } from '../collections/definition.ts';
+import type { StampedTable } from '../collections/unversioned-rows.ts';
 import type { TypeShape } from './type-shape.ts';
 
 export interface TargetColumn {
@@ -15,7 +15,7 @@ export interface TargetColumn {
   readonly shape: TypeShape | null;
 }
 
-export interface TargetTable extends CollectionTable {
+export interface TargetTable extends StampedTable {
   readonly columns: readonly TargetColumn[];
   /** May rows be added by `copy`? */
   readonly copyable: boolean;

@@ -37,6 +37,7 @@ export class TargetCatalog {
       key_columns: string[];
       shards: number;
       copyable: boolean;
+      updated_at: string | null;
       columns:
         | {
             name: string;
@@ -48,7 +49,7 @@ export class TargetCatalog {
           }[]
         | null;
     }>(
-      `select c.table_schema, c.table_name, c.key_columns, c.shards, r.relkind in ('r', 'p') and not row_security_active(r.oid) as copyable,
+      `select c.table_schema, c.table_name, c.key_columns, c.shards, r.relkind in ('r', 'p') and not row_security_active(r.oid) as copyable, c.definition -> 'attached' ->> 'updatedAt' as updated_at,
          (select jsonb_agg(jsonb_build_object('name', a.attname, 'type', ${baseTypeNameSql('t')}, 'oid', t.oid::text, 'sql_type', format('%I.%I', n.nspname, t.typname), 'is_array', t.typcategory = 'A', 'generated', a.attgenerated <> '') order by a.attnum)
           from pg_attribute a join pg_type t on t.oid = a.atttypid join pg_namespace n on n.oid = t.typnamespace
           where a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped) as columns
@@ -75,6 +76,7 @@ export class TargetCatalog {
       schema: row.table_schema,
       table: row.table_name,
       shards: row.shards,
+      updatedAt: row.updated_at,
       key: row.key_columns.map((name) => ({
         name,
         type: columns.find((column) => column.name === name)!.sqlType,

@@ -140,9 +140,10 @@ export async function dropCollection({
   const drop = async (client: pg.Client): Promise<boolean> => {
     const found = await readCollection(client, name);
     if (found === null) return false;
+    if (found.definition.attached !== undefined)
+      throw new PgquorumError('collection_attached', `collection ${name} is an attached table`);
     for (const statement of dropStatements(found.table)) await client.query(statement);
-    for (const table of ['conflict', 'request', 'unfolded', 'parked', 'pause', 'dead_letter', 'horizon'])
-      await client.query(`delete from pgquorum.${table} where collection = $1`, [name]);
+    await forgetCollection(client, name);
     return true;
   };
   const dropped = await onAllNodes(nodes, `pgquorum drop ${name}`, drop, (clients) =>
@@ -151,8 +152,14 @@ export async function dropCollection({
   if (!dropped.some(Boolean)) throw new PgquorumError('collection_not_found', `collection ${name}`);
 }
 
+/** What is kept about a collection beside its own tables. */
+export async function forgetCollection(client: pg.Client, name: string): Promise<void> {
+  for (const table of ['conflict', 'request', 'unfolded', 'parked', 'pause', 'dead_letter', 'horizon'])
+    await client.query(`delete from pgquorum.${table} where collection = $1`, [name]);
+}
+
 /** Called while the table is locked on every node, so that no write of it can come after. */
-async function markEarlier(clients: readonly pg.Client[], name: string): Promise<void> {
+export async function markEarlier(clients: readonly pg.Client[], name: string): Promise<void> {
   const reached: Record<string, number> = {};
   for (const client of clients) {
     const rows = await client.query<{ number: number; counter: string }>(
@@ -179,14 +186,7 @@ async function createOn({ client, node, name, definition, existing }: CreateOnOp
       `collection ${name} has another definition on node ${node.name}`,
     );
   }
-  const sources = await client.query<{ unready: string[] | null }>(
-    `select array_agg(m.name) as unready from pgquorum.member m, pgquorum.node n where not m.spare and not m.retired and m.number <> n.number
-     and not exists (select from pgquorum.source s where s.origin = m.number and s.log = n.log
-       and (s.state = 'ready' or s.state = 'resync' and exists (select from pgquorum.resync r where r.origin = s.origin and r.log = s.log and r.phase = 'copying')))`,
-  );
-  const unready = sources.rows[0]!.unready;
-  if (unready !== null)
-    throw new PgquorumError('not_ready', `node ${node.name} does not follow ${unready.join(', ')} yet`);
+  await checkFollows(client, node);
   const table = ownTable(name, definition.shards);
   const role = (await client.query<{ role: string }>('select session_user::text as role')).rows[0]!.role;
   try {
@@ -207,8 +207,20 @@ async function createOn({ client, node, name, definition, existing }: CreateOnOp
   return true;
 }
 
+/** A write must not precede the slot that has to carry it. */
+export async function checkFollows(client: pg.Client, node: NodeAddress): Promise<void> {
+  const sources = await client.query<{ unready: string[] | null }>(
+    `select array_agg(m.name) as unready from pgquorum.member m, pgquorum.node n where not m.spare and not m.retired and m.number <> n.number
+     and not exists (select from pgquorum.source s where s.origin = m.number and s.log = n.log
+       and (s.state = 'ready' or s.state = 'resync' and exists (select from pgquorum.resync r where r.origin = s.origin and r.log = s.log and r.phase = 'copying')))`,
+  );
+  const unready = sources.rows[0]!.unready;
+  if (unready !== null)
+    throw new PgquorumError('not_ready', `node ${node.name} does not follow ${unready.join(', ')} yet`);
+}
+
 /** One transaction on every node, none of which commits before all have done their work. */
-async function onAllNodes<T>(
+export async function onAllNodes<T>(
   nodes: readonly NodeAddress[],
   application: string,
   work: (client: pg.Client, node: NodeAddress) => Promise<T>,

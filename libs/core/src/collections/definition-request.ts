@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { PgquorumError } from '../errors/error.ts';
 import { invalid, isObject, notSupported, notSupportedMark, parseWith } from '../requests/fields.ts';
+import { checkAttachedRules } from './attach-request.ts';
 import { changedRules, conflictRules, conflictRulesSchema, type Strategy } from './conflict-rules.ts';
 import {
   dimensionMax,
@@ -95,6 +96,7 @@ export function parseChange(body: unknown, before: CollectionDefinition): Collec
     if (change[field] !== undefined)
       throw notSupported(field, 'only conflicts can be changed in this version');
   const after = { ...before, conflicts: changedRules(before.conflicts, change.conflicts ?? {}) };
+  if (before.attached !== undefined) checkAttachedRules(after.conflicts);
   checkType(after);
   return after;
 }

@@ -7,7 +7,16 @@ export type Metric = 'cosine' | 'l2' | 'inner-product' | 'l1' | 'hamming' | 'jac
 export type IndexDefinition =
   { readonly type: 'hnsw'; readonly m: number; readonly efConstruction: number } | { readonly type: 'none' };
 
+/** Which columns of an attached table the gateway's routes are about; null where there is none. */
+export interface AttachedColumns {
+  readonly embedding: string | null;
+  readonly metadata: string | null;
+  /** The time of its row's last write, for rows that were there before. */
+  readonly updatedAt: string | null;
+}
+
 export interface CollectionDefinition {
+  /** 0 in an attached table whose column takes vectors of any dimension, or that has none. */
   readonly dimension: number;
   readonly metric: Metric;
   readonly vectorType: VectorType;
@@ -15,12 +24,16 @@ export interface CollectionDefinition {
   readonly writes: 'any';
   readonly conflicts: ConflictRules;
   readonly index: IndexDefinition;
+  /** Set when the table existed before the collection. */
+  readonly attached?: AttachedColumns;
 }
 
 export interface KeyColumn {
   readonly name: string;
   /** The column's type as SQL writes it, e.g. `text`, `bigint`, `uuid`. */
   readonly type: string;
+  /** That of an attached table's column, as SQL writes it. Both tables need the same: an index answers only for its own. */
+  readonly collation?: string;
 }
 
 /** A collection and the table that holds it. */

@@ -3,6 +3,8 @@
  * collection would explain forgets the entry, so that the next request reads it anew.
  */
 import { performance } from 'node:perf_hooks';
+import { attachCollection, type AttachOutcome } from './attach.pg.ts';
+import type { AttachRequest } from './attach-request.ts';
 import type { CollectionDefinition } from './definition.ts';
 import {
   changeCollection,
@@ -14,6 +16,7 @@ import {
   type CollectionRow,
   type DefinitionCheck,
 } from './catalog.pg.ts';
+import { detachCollection } from './detach.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
 import { checkCollectionName } from '../requests/fields.ts';
@@ -88,6 +91,24 @@ export class CollectionDirectory {
     checkCollectionName(name);
     try {
       await dropCollection({ nodes: this.#addresses(), name });
+    } finally {
+      this.forget(name);
+    }
+  }
+
+  async attach(name: string, request: AttachRequest): Promise<AttachOutcome> {
+    checkCollectionName(name);
+    try {
+      return await attachCollection({ nodes: this.#addresses(), name, request });
+    } finally {
+      this.forget(name);
+    }
+  }
+
+  async detach(name: string): Promise<void> {
+    checkCollectionName(name);
+    try {
+      await detachCollection({ nodes: this.#addresses(), name });
     } finally {
       this.forget(name);
     }

@@ -1,5 +1,11 @@
 /** The SQL that makes a table a collection on one node, as statements in order. All of them run in one transaction. Pure. */
-import { metricOperators, typeSql, type CollectionDefinition, type CollectionTable } from './definition.ts';
+import {
+  metricOperators,
+  typeSql,
+  type CollectionDefinition,
+  type CollectionTable,
+  type KeyColumn,
+} from './definition.ts';
 import { triggerEvents, triggerStatements, versionTable } from './trigger.ts';
 import { quoteName, quoteTable, quoteText } from '../postgres/identifier.ts';
 
@@ -31,11 +37,13 @@ export function installStatements(
 ): string[] {
   const version = versionTable(table);
   const keys = table.key.map((column) => quoteName(column.name)).join(', ');
-  const collation = (type: string) =>
-    type === 'text' || type.startsWith('character varying') ? ' collate "C"' : '';
+  const collationOf = ({ type, collation }: KeyColumn): string => {
+    if (collation !== undefined) return ` collate ${collation}`;
+    return type === 'text' || type.startsWith('character varying') ? ' collate "C"' : '';
+  };
   return [
     `create table ${version} (
-  ${table.key.map((column) => `${quoteName(column.name)} ${column.type}${collation(column.type)} not null`).join(',\n  ')},
+  ${table.key.map((column) => `${quoteName(column.name)} ${column.type}${collationOf(column)} not null`).join(',\n  ')},
   rank smallint not null,
   epoch bigint not null,
   hlc bigint not null,
@@ -62,9 +70,23 @@ export function installStatements(
 }
 
 /** Takes a collection of our own away, its table included. */
-export function dropStatements(table: CollectionTable): string[] {
+export const dropStatements = (table: CollectionTable): string[] => [
+  `drop table ${quoteTable({ schema: table.schema, name: table.table })}`,
+  ...uninstallStatements(table),
+];
+
+/** Takes away what `attach` added to a table, and leaves the table as it was. */
+export function detachStatements(table: CollectionTable): string[] {
+  const target = quoteTable({ schema: table.schema, name: table.table });
   return [
-    `drop table ${quoteTable({ schema: table.schema, name: table.table })}`,
+    `alter publication pgquorum drop table ${target}`,
+    ...triggerEvents.map((event) => `drop trigger ${quoteName(`pgquorum_${event}`)} on ${target}`),
+    ...uninstallStatements(table),
+  ];
+}
+
+function uninstallStatements(table: CollectionTable): string[] {
+  return [
     ...triggerEvents.map(
       (event) => `drop function pgquorum.${quoteName(`bump_${event}_${table.collection}`)}()`,
     ),
