@@ -758,6 +758,31 @@ SET default_tablespace = '';
 SET default_table_access_method = heap;
 
 --
+-- Name: change_anchor; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.change_anchor (
+    only_row boolean DEFAULT true NOT NULL,
+    slot text NOT NULL,
+    generation text NOT NULL,
+    publication oid NOT NULL,
+    used_at timestamp with time zone NOT NULL,
+    CONSTRAINT change_anchor_only_row CHECK (only_row)
+);
+
+--
+-- Name: TABLE change_anchor; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.change_anchor IS 'The slot that keeps this node''s changes for those who come back for them; nobody reads it, streams read copies of it. Made by the first stream, dropped when none has come for long.';
+
+--
+-- Name: COLUMN change_anchor.generation; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.change_anchor.generation IS 'Positions belong to one life of the slot.';
+
+--
 -- Name: clock_view; Type: TABLE; Schema: pgquorum; Owner: -
 --
 
@@ -1416,6 +1441,13 @@ CREATE TABLE pgquorum.watched (
 --
 
 COMMENT ON TABLE pgquorum.watched IS 'States of replicas (origin = target) and edges as the events of this node have told them.';
+
+--
+-- Name: change_anchor change_anchor_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.change_anchor
+    ADD CONSTRAINT change_anchor_pkey PRIMARY KEY (only_row);
 
 --
 -- Name: clock_view clock_view_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -

@@ -1,5 +1,6 @@
 /** The composition root: core classes are plain and are put together here. */
 import { Module, type DynamicModule, type FactoryProvider } from '@nestjs/common';
+import { ChangeStreams } from '#core/changes/streams.process.ts';
 import { CollectionDirectory } from '#core/collections/directory.pg.ts';
 import type { Settings } from '#core/config/settings.ts';
 import { RecordTransactions } from '#core/conflicts/record-transaction.pg.ts';
@@ -19,7 +20,9 @@ import { ShardPlacement } from '#core/topology/shard-placement.ts';
 import { StatusBoard } from '#core/topology/status.pg.ts';
 import { Patcher } from '#core/writes/patcher.pg.ts';
 import { Writer } from '#core/writes/writer.pg.ts';
+import { openChangeStreams } from './change-streams.ts';
 import { Dashboard } from './dashboard/dashboard.files.ts';
+import { ChangesController } from './http/changes.controller.ts';
 import { ClusterController } from './http/cluster.controller.ts';
 import { CollectionsController } from './http/collections.controller.ts';
 import { ConflictsController } from './http/conflicts.controller.ts';
@@ -30,6 +33,7 @@ import { OperatingController } from './http/operating.controller.ts';
 import { PreflightController } from './http/preflight.controller.ts';
 import { VectorsController } from './http/vectors.controller.ts';
 import { GatewayMetrics } from './metrics.ts';
+import { ChangeOperations } from './operations/changes.ts';
 import { ClusterOperations } from './operations/cluster.ts';
 import { CollectionOperations } from './operations/collections.ts';
 import { ConflictOperations } from './operations/conflicts.ts';
@@ -120,6 +124,7 @@ const deadLetters = (logger: Logger): FactoryProvider[] => [
 const cluster = (settings: Settings): FactoryProvider[] => [
   factory(EventStreams, [Nodes], (nodes: Nodes) => new EventStreams(nodes)),
   factory(JobBoard, [Nodes], (nodes: Nodes) => new JobBoard(nodes, settings)),
+  factory(ChangeStreams, [Nodes], (nodes: Nodes) => openChangeStreams(settings, nodes)),
   factory(StatusBoard, [Nodes], (nodes: Nodes) => new StatusBoard(nodes, settings)),
 ];
 
@@ -159,6 +164,11 @@ const operations = (settings: Settings): FactoryProvider[] => [
     (board: StatusBoard, nodes: Nodes, placement: ShardPlacement, directory: CollectionDirectory) =>
       new ClusterOperations({ board, nodes, placement, directory }),
   ),
+  factory(
+    ChangeOperations,
+    [ChangeStreams, CollectionDirectory],
+    (streams: ChangeStreams, directory: CollectionDirectory) => new ChangeOperations({ streams, directory }),
+  ),
   factory(EventOperations, [EventStreams], (streams: EventStreams) => new EventOperations(streams)),
   factory(JobOperations, [JobBoard], (board: JobBoard) => new JobOperations(board)),
   factory(Dashboard, [], () => new Dashboard()),
@@ -179,6 +189,7 @@ export class AppModule {
         EventsController,
         JobsController,
         PreflightController,
+        ChangesController,
         OperatingController,
       ],
       providers: [

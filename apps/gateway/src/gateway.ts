@@ -17,6 +17,7 @@ import { checkBinding, Guard } from './guard.ts';
 import { ProblemFilter } from './http/problem.filter.ts';
 import { createHttpAdapter } from './http/server.ts';
 import { GatewayMetrics } from './metrics.ts';
+import { ChangeOperations } from './operations/changes.ts';
 import { ClusterOperations } from './operations/cluster.ts';
 import { CollectionOperations } from './operations/collections.ts';
 import { ConflictOperations } from './operations/conflicts.ts';
@@ -90,6 +91,7 @@ async function listen({
     events: app.get(EventOperations),
     jobs: app.get(JobOperations),
     letters: app.get(DeadLetterOperations),
+    changes: app.get(ChangeOperations),
   });
   const grpc = new GrpcStrategy(new GrpcServer({ settings, guard, metrics, logger, services }));
   app.connectMicroservice({ strategy: grpc });

@@ -7,6 +7,7 @@ import {
   type OnApplicationBootstrap,
 } from '@nestjs/common';
 import type pg from 'pg';
+import { tendAnchor } from '#core/changes/anchor.pg.ts';
 import { countOpenConflicts, forgetConflicts } from '#core/conflicts/forget.pg.ts';
 import { forgetEvents } from '#core/events/log.pg.ts';
 import { forgetJobs } from '#core/jobs/store.pg.ts';
@@ -48,6 +49,7 @@ export class HousekeepingRunner implements OnApplicationBootstrap, BeforeApplica
           forgotAt = performance.now();
         }
         await this.#count(node, client);
+        await this.#tend(node, client);
         await sleep(countEveryMs, undefined, { signal }).catch(() => undefined); // the loop's condition sees the abort
       }
     } finally {
@@ -69,6 +71,17 @@ export class HousekeepingRunner implements OnApplicationBootstrap, BeforeApplica
         { node: node.name, requests, conflicts, events, jobs },
         'old requests, conflicts, events and jobs forgotten',
       );
+  }
+
+  /** Bounds what is kept for streams of changes. */
+  async #tend(node: ClusterNode, client: pg.Client): Promise<void> {
+    const { settings, logger } = this.#replication;
+    const done = await tendAnchor(client, {
+      keptBytes: settings.changesKeptBytes,
+      unusedMs: settings.changesUnusedMs,
+    });
+    if (done === 'dropped')
+      logger.info({ node: node.name }, 'no stream of changes came for long: their slot was dropped');
   }
 
   async #count(node: ClusterNode, client: pg.Client): Promise<void> {

@@ -7,6 +7,7 @@ import type {
 } from '../operations/collections.ts';
 import type { ConflictOperations } from '../operations/conflicts.ts';
 import type { DeadLetterOperations } from '../operations/dead-letters.ts';
+import type { ChangeOperations } from '../operations/changes.ts';
 import type { EventOperations } from '../operations/events.ts';
 import type { ClusterOperations } from '../operations/cluster.ts';
 import type { JobOperations } from '../operations/jobs.ts';
@@ -31,6 +32,7 @@ import {
   type EmbeddingMessage,
 } from './messages.ts';
 import { showJob } from './job-message.ts';
+import { changeMethods } from './changes.ts';
 import { readPatch, type PatchMessage } from './patch.ts';
 
 export interface CallContext {
@@ -52,6 +54,7 @@ export interface ServiceParts {
   readonly events: EventOperations;
   readonly jobs: JobOperations;
   readonly letters: DeadLetterOperations;
+  readonly changes: ChangeOperations;
 }
 
 interface WriteOptionsMessage {
@@ -343,7 +346,7 @@ const clusterMethods = (cluster: ClusterOperations, jobs: JobOperations) => ({
 
 /** By the services' full names. */
 export function makeServices(parts: ServiceParts): Services {
-  const { vectors, collections, conflicts, cluster, events, jobs, letters } = parts;
+  const { vectors, collections, conflicts, cluster, events, changes, jobs, letters } = parts;
   return {
     'pgquorum.v1.Vectors': { ...vectorWrites(vectors), ...vectorReads(vectors) },
     'pgquorum.v1.Collections': collectionMethods(collections),
@@ -351,6 +354,7 @@ export function makeServices(parts: ServiceParts): Services {
       ...replicationMethods(cluster, conflicts),
       ...deadLetterMethods(letters),
       ...eventMethods(events),
+      ...changeMethods(changes),
     },
     'pgquorum.v1.Cluster': clusterMethods(cluster, jobs),
   } as Services;

@@ -29,6 +29,8 @@ export interface SlotOptions {
   readonly from: bigint;
   /** Oid of the publication that the slot was made for; null = not checked. */
   readonly publication: number | null;
+  /** Then `slot` is a temporary one, a copy of the newest of these that still holds what follows `from`; it goes with the connection. */
+  readonly copyOf?: readonly string[] | undefined;
   readonly aheadBytesMax?: number;
   readonly statusIntervalMs?: number;
 }
@@ -154,6 +156,7 @@ export class SlotStream {
     const { connection } = client as unknown as { connection: Connection };
     this.socket = connection.stream;
     this.listen(connection);
+    await this.copySlot(client);
     const locked = await client.query<{ locked: boolean }>(
       `select pg_try_advisory_lock(hashtextextended(${quoteText(slot)}, 7308895)) as locked`,
     );
@@ -161,6 +164,22 @@ export class SlotStream {
     await this.checkSlot(client);
     const version = await client.query<{ server_version_num: string }>('show server_version_num');
     return { version: Number(version.rows[0]!.server_version_num) };
+  }
+
+  /** Slots that others read may be copied while they do; what a copy begins with is decoded in passing, so the newest is the cheapest. */
+  private async copySlot(client: pg.Client): Promise<void> {
+    const { slot, from, copyOf } = this.options;
+    if (copyOf === undefined) return;
+    const found = await client.query<{ slot_name: string }>(
+      `select slot_name from pg_replication_slots where slot_name in (${copyOf.map(quoteText).join(', ')}) and database = current_database() and plugin = 'pgoutput' and wal_status <> 'lost'
+         and confirmed_flush_lsn <= ${quoteText(lsnText(from))}::pg_lsn order by confirmed_flush_lsn desc limit 1`,
+    );
+    const source = found.rows[0];
+    if (source === undefined)
+      throw new PgquorumError('position_lost', `no slot holds what follows ${lsnText(from)} any more`);
+    await client.query(
+      `select pg_copy_logical_replication_slot(${quoteText(source.slot_name)}, ${quoteText(slot)}, true)`,
+    );
   }
 
   /** Takes data for itself; the library goes on to hear of everything else. */
@@ -185,9 +204,9 @@ export class SlotStream {
       status: string | null;
       here: boolean;
       plugin: string;
-      active_pid: number | null;
+      in_use: boolean | null;
     }>(
-      `select confirmed_flush_lsn::text as confirmed, wal_status as status, database = current_database() as here, plugin, active_pid from pg_replication_slots where slot_name = ${quoteText(slot)}`,
+      `select confirmed_flush_lsn::text as confirmed, wal_status as status, database = current_database() as here, plugin, active_pid <> pg_backend_pid() as in_use from pg_replication_slots where slot_name = ${quoteText(slot)}`,
     );
     const row = found.rows[0];
     const lost = (why: string) => new PgquorumError('position_lost', `slot ${slot} ${why}`);
@@ -199,8 +218,8 @@ export class SlotStream {
       throw lost(
         `begins at ${row.confirmed}, after ${lsnText(from)} up to which changes are held: it was made anew, or someone else read it`,
       );
-    if (row.active_pid !== null)
-      throw new PgquorumError('slot_in_use', `slot ${slot} is still active for process ${row.active_pid}`);
+    if (row.in_use === true)
+      throw new PgquorumError('slot_in_use', `slot ${slot} is still active for another process`);
     const here = await client.query<{ oid: string }>(
       `select oid::text as oid from pg_publication where pubname = '${publicationName}'`,
     );

@@ -24,6 +24,8 @@ export interface WalOptions {
   /** Oid of the publication that the slot was made for. */
   readonly publication: number | null;
   readonly transactionBytesMax: number;
+  /** Then `slot` names a temporary copy of one of these: see SlotOptions. */
+  readonly copyOf?: readonly string[];
   /** What the stream may hold ahead of its consumer, beside the transaction that is being joined. */
   readonly aheadBytesMax?: number;
   /** Told of rows that vanished behind the triggers' back. */
@@ -63,12 +65,13 @@ export class WalChangeLog implements ChangeLogReader {
     if (start === undefined)
       throw new PgquorumError('invariant_broken', `slot ${slot} is read without a position`);
     const sql = await connect(node, { application: `pgquorum ${slot} re-read`, answerWithinMs: 60_000 });
-    const { aheadBytesMax } = this.options;
+    const { aheadBytesMax, copyOf } = this.options;
     const stream = new SlotStream({
       node,
       slot,
       from: start,
       publication,
+      copyOf,
       ...(aheadBytesMax === undefined ? {} : { aheadBytesMax }),
     });
     try {

@@ -66,6 +66,20 @@ export const replicationSettings = {
     'How long a node remembers events, so that a stream of them can be resumed.',
     { unit: 'ms' },
   ),
+  changesKeptBytes: setting(
+    'PGQUORUM_CHANGES_KEPT_BYTES',
+    integer(MIB, 1024 * 1024 * MIB),
+    1024 * MIB,
+    'WAL that each node keeps for streams of changes to come back to, once the first one has asked. With Kafka the topics keep them.',
+    { unit: 'bytes' },
+  ),
+  changesUnusedMs: setting(
+    'PGQUORUM_CHANGES_UNUSED_MS',
+    integer(60_000, 2_592_000_000),
+    86_400_000,
+    'How long a node goes on keeping WAL for streams of changes after the last one has gone.',
+    { unit: 'ms' },
+  ),
   heartbeatIntervalMs: setting(
     'PGQUORUM_HEARTBEAT_INTERVAL_MS',
     integer(50, 60_000),

@@ -13,6 +13,14 @@ export const edgeSlot = (cluster: string, origin: NodeNumber, target: NodeNumber
 export const logSlot = (cluster: string, origin: NodeNumber): string =>
   `pgquorum_${forSlot(cluster)}_${origin}_log`;
 
+/** The slot on `origin` that keeps changes for those who follow them (changes/anchor.pg.ts). */
+export const anchorSlot = (cluster: string, origin: NodeNumber): string =>
+  `pgquorum_${forSlot(cluster)}_${origin}_changes`;
+
+/** A temporary slot of one reading; `suffix` is in hex. At most 63 characters, whatever the cluster's name. */
+export const followSlot = (cluster: string, origin: NodeNumber, suffix: string): string =>
+  `pgquorum_${forSlot(cluster)}_${origin}_f_${suffix}`;
+
 export const topicName = (cluster: string, originName: string): string => `pgquorum.${cluster}.${originName}`;
 
 export type LogKind = 'wal' | 'kafka';
