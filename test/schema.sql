@@ -44,6 +44,34 @@ $$;
 COMMENT ON FUNCTION pgquorum.advance_dot(at_least bigint) IS 'Sets the sequence of dots forward to at least this counter.';
 
 --
+-- Name: clock_includes(jsonb, jsonb); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.clock_includes(clock jsonb, part jsonb) RETURNS boolean
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN (NOT (EXISTS (SELECT FROM jsonb_each_text(clock_includes.part) p(key, value) WHERE ((p.value)::bigint > COALESCE(((clock_includes.clock ->> p.key))::bigint, (0)::bigint)))));
+
+--
+-- Name: FUNCTION clock_includes(clock jsonb, part jsonb); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.clock_includes(clock jsonb, part jsonb) IS 'Whether every entry of `part` is within `clock`.';
+
+--
+-- Name: clock_join(jsonb, jsonb); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.clock_join(a jsonb, b jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN (a || COALESCE((SELECT jsonb_object_agg(p.key, (p.value)::bigint) AS jsonb_object_agg FROM jsonb_each_text(clock_join.b) p(key, value) WHERE ((p.value)::bigint > COALESCE(((clock_join.a ->> p.key))::bigint, (0)::bigint))), '{}'::jsonb));
+
+--
+-- Name: FUNCTION clock_join(a jsonb, b jsonb); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.clock_join(a jsonb, b jsonb) IS 'The greater of each entry.';
+
+--
 -- Name: conflict_event(); Type: FUNCTION; Schema: pgquorum; Owner: -
 --
 

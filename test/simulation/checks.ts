@@ -1,5 +1,6 @@
 /** What must hold: of one key on one node at any time, and of all nodes once everything has arrived. Each check names its guarantee. */
 import { dotText } from '#core/versioning/version.ts';
+import { covers, type Clock } from '#core/versioning/clock.ts';
 import { isOperation } from '#core/versioning/merge.ts';
 import { valuesOf } from '#core/versioning/crdt/values.ts';
 import { livesAlive, outcomeOf, valuesOf as fieldsOf, winnerOf, type ModelWrite } from './model.ts';
@@ -26,12 +27,42 @@ function vectorOf(ids: Iterable<string>): string {
   return clockText(vector);
 }
 
+/** Has the write been purged with its key, as a delete that everyone had? */
+const isPurgedIn = (node: SimNode, { version }: ModelWrite): boolean =>
+  version.deleted && covers(node.horizon.clock, version.dot);
+
+/** What was purged is not seen any more, and nothing else is missing. */
+function isLessPurged(node: SimNode, seen: Clock, ids: Iterable<string>): boolean {
+  const counters: Record<string, number> = {};
+  for (const id of ids) {
+    const [origin, counter] = id.split('.').map(Number) as [number, number];
+    counters[origin] = Math.max(counters[origin] ?? 0, counter);
+  }
+  return (
+    Object.keys(seen).every((origin) => seen[origin]! <= (counters[origin] ?? 0)) &&
+    Object.keys(counters).every(
+      (origin) => seen[origin] === counters[origin] || counters[origin]! <= (node.horizon.clock[origin] ?? 0),
+    )
+  );
+}
+
+/** Versions that came again, but for those that are in a record of a conflict: not every node has met every conflict. */
+const returnedOf = (node: SimNode, key: string): string[] =>
+  [...node.recordsOf(key).values()]
+    .filter(({ kind, state }) => kind === 'returned' && state === 'restored')
+    .map(({ loser }) => dotText(loser.dot));
+
 export function checkKey(world: World, node: SimNode, key: string): void {
   const where = `key ${key} on node ${node.number}`;
   const model = world.model(node, key);
   const stored = node.versions.get(key);
   const expected = winnerOf(world.ledger, key, model.live);
   const winner = stored === undefined ? null : dotText(stored.version.dot);
+  // The model forgets nothing; what was purged is a tombstone in it.
+  if (stored === undefined && expected !== null && isPurgedIn(node, expected)) {
+    hold(!node.rows.has(key), where, () => 'a deleted key is alive');
+    return;
+  }
   hold(
     winner === (expected?.id ?? null),
     where,
@@ -39,7 +70,7 @@ export function checkKey(world: World, node: SimNode, key: string): void {
   );
   if (stored === undefined || expected === null) return;
   hold(
-    clockText(stored.seen) === vectorOf(model.known),
+    clockText(stored.seen) === vectorOf(model.known) || isLessPurged(node, stored.seen, model.known),
     where,
     () => `seen is ${clockText(stored.seen)}, the naive model says ${vectorOf(model.known)}`,
   );
@@ -78,7 +109,11 @@ export function checkKey(world: World, node: SimNode, key: string): void {
     );
   }
   if (world.oneWriter)
-    hold(node.recordsOf(key).size === 0, where, () => 'a key with one writer has a conflict record');
+    hold(
+      [...node.recordsOf(key).values()].every(({ kind }) => kind === 'returned' || kind === 'replaced'),
+      where,
+      () => 'a key with one writer has a conflict record',
+    );
 }
 
 export function checkEnd(world: World): void {
@@ -93,15 +128,34 @@ export function checkEnd(world: World): void {
       const where = `key ${key} on node ${node.number} at the end`;
       if (outcome.winner === null) continue;
       const stored = node.versions.get(key);
+      const alike = node.isPurged(key) || first.isPurged(key) ? undefined : first.versions.get(key);
+      hold(
+        stored === undefined || alike === undefined || clockText(stored.seen) === clockText(alike.seen),
+        where,
+        () => `G2: seen is ${clockText(stored!.seen)}, on node ${first.number} ${clockText(alike!.seen)}`,
+      );
+      hold(
+        lastStates(node, key, repeated) === lastStates(first, key, repeated),
+        where,
+        () =>
+          `G2: last states are [${lastStates(node, key, repeated)}], on node ${first.number} [${lastStates(first, key, repeated)}]`,
+      );
+      hold(
+        sorted(returnedOf(node, key)) === sorted(returnedOf(first, key)),
+        where,
+        () =>
+          `G2: returned are [${sorted(returnedOf(node, key))}], on node ${first.number} [${sorted(returnedOf(first, key))}]`,
+      );
+      if (stored === undefined && isPurgedIn(node, outcome.winner)) continue;
       hold(
         stored !== undefined && dotText(stored.version.dot) === outcome.winner.id,
         where,
         () =>
           `G2: the winner is ${stored && dotText(stored.version.dot)}, of all writes it should be ${outcome.winner!.id}`,
       );
+      const all = [...writes.map((write) => write.id), ...world.ledger.operationsOf(key).keys()];
       hold(
-        clockText(stored!.seen) ===
-          vectorOf([...writes.map((write) => write.id), ...world.ledger.operationsOf(key).keys()]),
+        clockText(stored!.seen) === vectorOf(all) || isLessPurged(node, stored!.seen, all),
         where,
         () => `G2: seen is ${clockText(stored!.seen)}, not all writes and operations`,
       );
@@ -121,12 +175,6 @@ export function checkEnd(world: World): void {
         open === expectedOpen,
         where,
         () => `G4: open records are [${open}], of all writes they should be [${expectedOpen}]`,
-      );
-      hold(
-        lastStates(node, key, repeated) === lastStates(first, key, repeated),
-        where,
-        () =>
-          `G2: last states are [${lastStates(node, key, repeated)}], on node ${first.number} [${lastStates(first, key, repeated)}]`,
       );
       for (const id of world.closedByWrite.get(key) ?? [])
         hold(
@@ -198,7 +246,7 @@ function accounted(world: World, node: SimNode, key: string, write: ModelWrite):
       : writes.filter((other) => other.version.request === write.version.request);
   return tries.some(
     (one) =>
-      dotText(node.versions.get(key)!.version.dot) === one.id ||
+      node.isWinner(key, one.version.dot) ||
       node.recordsOf(key).has(one.id) ||
       writes.some((other) => other !== one && other.history.has(one.id)),
   );

@@ -2,7 +2,17 @@
  * What a simulated history is made of. Steps are plain data with raw numbers that are reduced to what exists when they run, and a step that is not
  * possible then does nothing: so any part of a history is a history, which is what shrinking a failure needs.
  */
+import type { Operations } from '#core/versioning/crdt/operation.ts';
 import { Prng } from './prng.ts';
+
+export const someOperations: readonly Operations[] = [
+  { count: { increment: 1 } },
+  { count: { decrement: 2 } },
+  { count: { increment: 5 }, tags: { add: 'x' } },
+  { tags: { add: 'x' } },
+  { tags: { remove: 'x' } },
+  { tags: { add: 'y' } },
+];
 
 export interface Write {
   readonly key: number;
@@ -42,6 +52,22 @@ export type Step =
       readonly part: number;
       readonly reversed: boolean;
     }
+  /** A node is cut off from all others for long, or the one that is comes back. It goes on being written to. */
+  | { readonly kind: 'away'; readonly node: number }
+  /**
+   * Tombstones are purged as far as that may be now: `rounds` are begun, before each of them everything arrives that can if `synced`. If a clock to raise horizons
+   * to is the result, some nodes raise theirs, and once all have, some delete tombstones.
+   */
+  | {
+      readonly kind: 'purge';
+      readonly rounds: number;
+      readonly synced: boolean;
+      /** A node deletes the key before. */
+      readonly node: number;
+      readonly key: number | null;
+      readonly raise: number;
+      readonly deletes: number;
+    }
   /** Repair: the whole state of a key goes to another node, with what is remembered of its requests. */
   | { readonly kind: 'repair'; readonly from: number; readonly to: number; readonly key: number };
 
@@ -67,16 +93,39 @@ export function makeHistory(seed: number): History {
   const quiet = prng.between(1, 40);
   const requestPercent = prng.chance(30) ? 0 : prng.between(10, 80);
   const operatePercent = prng.chance(50) ? 0 : prng.between(10, 70);
-  const steps = Array.from({ length }, () => makeStep(prng, { quiet, requestPercent, operatePercent }));
+  const purgePercent = prng.chance(65) ? 0 : prng.between(8, 25);
+  const steps = Array.from({ length }, () =>
+    makeStep(prng, { quiet, requestPercent, operatePercent, purgePercent }),
+  );
   return { seed, nodes, keys, oneWriter, steps };
 }
 
 function makeStep(
   prng: Prng,
-  options: { readonly quiet: number; readonly requestPercent: number; readonly operatePercent: number },
+  options: {
+    readonly quiet: number;
+    readonly requestPercent: number;
+    readonly operatePercent: number;
+    readonly purgePercent: number;
+  },
 ): Step {
   const node = prng.below(60);
   const other = prng.below(60);
+  if (prng.chance(options.purgePercent)) {
+    if (prng.chance(8)) return { kind: 'away', node };
+    // The log comes again from long ago.
+    if (prng.chance(40))
+      return { kind: 'crash', from: node, to: other, back: prng.between(5, 60), part: 0, reversed: false };
+    return {
+      kind: 'purge',
+      rounds: prng.chance(60) ? 3 : 1,
+      synced: prng.chance(60),
+      node,
+      key: prng.chance(60) ? other : null,
+      raise: prng.chance(75) ? 5 : prng.between(1, 4),
+      deletes: prng.chance(75) ? 31 : prng.below(32),
+    };
+  }
   const turn = prng.below(60 + options.quiet);
   if (turn < 26)
     return {
@@ -109,7 +158,7 @@ function makeStep(
     return { kind: 'operate', node, key: prng.below(60), pick: prng.below(60) };
   const writes = Array.from({ length: prng.chance(15) ? prng.between(2, 3) : 1 }, (): Write => ({
     key: prng.below(60),
-    deleted: prng.chance(25),
+    deleted: prng.chance(options.purgePercent === 0 ? 25 : 50),
     request: prng.chance(options.requestPercent) ? prng.below(3) : null,
   }));
   return { kind: 'write', node, writes };

@@ -8,6 +8,7 @@ import { advances } from '#core/conflicts/record.ts';
 import { emptyClock, type Clock } from '#core/versioning/clock.ts';
 import type { CrdtFields } from '#core/versioning/crdt/field.ts';
 import type { Operations } from '#core/versioning/crdt/operation.ts';
+import { isPurged, noHorizon, raiseHorizon, type PurgeHorizon } from '#core/versioning/purge.ts';
 import { operateLocally, writeLocally } from '#core/versioning/local-write.ts';
 import {
   absentState,
@@ -33,7 +34,9 @@ export type Fault =
   | 'advances-unpublished'
   | 'requests-forgotten'
   | 'request-lost-by-reread'
-  | 'message-lost';
+  | 'message-lost'
+  | 'tombstones-deleted-before-all-agree'
+  | 'horizon-ignored';
 
 export const fieldTypes: CrdtFields = { count: 'pn-counter', tags: 'or-set' };
 
@@ -66,6 +69,7 @@ export class SimNode {
   readonly records = new Map<string, Map<string, ConflictRecord>>();
   readonly requests = new Map<string, Map<string, RequestWrite[]>>();
   skewMs = 0;
+  horizon: PurgeHorizon = noHorizon;
   #sequence = 0;
   readonly #faults: ReadonlySet<Fault>;
 
@@ -88,6 +92,11 @@ export class SimNode {
 
   openRecords(key: string): ConflictRecord[] {
     return [...this.recordsOf(key).values()].filter((record) => record.state === 'open');
+  }
+
+  /** The counter of its last write. */
+  get counter(): number {
+    return this.#sequence;
   }
 
   #load(key: string): KeyState<RowSource> {
@@ -141,7 +150,7 @@ export class SimNode {
         row: write.row,
         request: write.request,
         lives: write.lives ?? 'new',
-        purgeHorizon: null,
+        purgeHorizon: this.horizon.hlc,
       },
     );
     this.#sequence = sequence;
@@ -185,11 +194,12 @@ export class SimNode {
 
   /** Writes the row of a record again. What it replaces becomes a record itself. */
   restore(key: string, record: ConflictRecord, now: HlcValue): Message[] {
-    const old = this.versions.get(key)!.version;
+    const old = this.versions.get(key)?.version ?? null;
     const replaced = this.rows.get(key) ?? null;
     const messages = this.write(key, { row: record.row, request: null, now, lives: 'kept' }).filter(
       (message) => message.kind === 'write' || !sameDot(message.record.loser.dot, record.loser.dot),
     );
+    if (old === null) return [...messages, this.advance(key, record.loser.dot, 'restored', now)];
     const id = dotText(old.dot);
     // Closed from the start: the restoring write has seen it.
     if (!this.recordsOf(key).has(id)) {
@@ -228,8 +238,33 @@ export class SimNode {
     return { kind: 'conflict', key, record };
   }
 
-  /** One apply transaction. */
-  apply(messages: readonly Message[]): void {
+  raise(clock: Clock): void {
+    this.horizon = raiseHorizon(
+      this.horizon,
+      clock,
+      [...this.versions.keys()].map((key) => this.#load(key)),
+    );
+  }
+
+  /** Deletes the tombstones that count no more; gives their keys. */
+  purge(clock: Clock): string[] {
+    const gone = [...this.versions.keys()].filter((key) => isPurged(this.#load(key), { clock }));
+    for (const key of gone) this.versions.delete(key);
+    return gone;
+  }
+
+  isWinner(key: string, dot: Dot): boolean {
+    const stored = this.versions.get(key);
+    return stored !== undefined && sameDot(stored.version.dot, dot);
+  }
+
+  isPurged(key: string): boolean {
+    return isPurged(this.#load(key), this.horizon);
+  }
+
+  /** One apply transaction. Gives what it publishes itself. */
+  apply(messages: readonly Message[]): Message[] {
+    const published: Message[] = [];
     const byKey = Map.groupBy(messages, (message) => message.key);
     for (const [key, list] of byKey) {
       const writes = list.filter((message) => message.kind === 'write');
@@ -249,13 +284,18 @@ export class SimNode {
           losers: state.losers.map(from),
         };
       });
-      if (incoming.length > 0)
-        this.#carryOut(key, planKey(this.#load(key), incoming, this.requestsOf(key)), writes);
+      if (incoming.length > 0) published.push(...this.#carryOut(key, this.#plan(key, incoming), writes));
       for (const message of list) if (message.kind === 'conflict') this.#keep(key, message.record);
     }
+    return published;
   }
 
-  #carryOut(key: string, plan: KeyPlan, writes: readonly WriteMessage[]): void {
+  #plan(key: string, incoming: readonly KeyState<RowSource>[]): KeyPlan {
+    const horizon = this.#faults.has('horizon-ignored') ? noHorizon : this.horizon;
+    return planKey(this.#load(key), incoming, this.requestsOf(key), horizon);
+  }
+
+  #carryOut(key: string, plan: KeyPlan, writes: readonly WriteMessage[]): Message[] {
     const rowOf = ({ version, row }: Stamped<RowSource>): Row => {
       if (row.kind === 'local') return this.rows.get(key) ?? null;
       if (row.kind === 'record') return this.recordsOf(key).get(dotText(row.dot))!.row;
@@ -286,6 +326,18 @@ export class SimNode {
       const record = this.recordsOf(key).get(dotText(dot))!;
       this.#keep(key, { ...record, state: 'superseded' });
     }
+    return plan.returned.map((one) => this.#keepReturned(key, one.version, rowOf(one)));
+  }
+
+  /** What came again after it had been purged, in a closed record that is published: others are not sent it. */
+  #keepReturned(key: string, loser: Version, row: Row): Message {
+    const winner: Version = { ...loser, hlc: this.horizon.hlc };
+    const record: ConflictRecord = {
+      ...this.#recordOf(key, { kind: 'returned', loser, winner, row }),
+      state: 'superseded',
+    };
+    this.#keep(key, record);
+    return { kind: 'conflict', key, record };
   }
 
   #store(key: string, version: Version, seen: Clock, row: Row): void {

@@ -39,6 +39,12 @@ function simplerSteps(step: Step): Step[] {
         { ...step, part: 0 },
         { ...step, back: 0 },
       ];
+    case 'purge':
+      return [
+        { ...step, key: null },
+        { ...step, deletes: 0 },
+        { ...step, synced: false },
+      ];
     case 'time':
       return [{ ...step, skewMs: null }];
     default:

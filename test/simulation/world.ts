@@ -2,14 +2,13 @@
  * Plays a history: nodes, the log of each, and the edges between them. After every step that touches a key on a node, what the node holds is compared
  * with the naive model; at the end every edge is drained and the guarantees are checked on all nodes.
  */
-import type { ConflictRecord } from '#core/changelog/change.ts';
 import { hlcFromMs } from '#core/versioning/hlc.ts';
 import { currentLife } from '#core/versioning/crdt/state.ts';
-import type { Operations } from '#core/versioning/crdt/operation.ts';
-import { isOperation, versionsOf } from '#core/versioning/merge.ts';
+import { isOperation } from '#core/versioning/merge.ts';
 import { dotText, type HlcValue, type Version } from '#core/versioning/version.ts';
+import { noCounts } from './counts.ts';
 import { checkEnd, checkKey } from './checks.ts';
-import type { History, Step, Write } from './history.ts';
+import { someOperations, type History, type Step, type Write } from './history.ts';
 import {
   aloneState,
   Ledger,
@@ -20,7 +19,10 @@ import {
   winnerOf,
   type ModelState,
 } from './model.ts';
-import { SimNode, type Fault, type Message, type WriteMessage } from './node.ts';
+import { lastOfEach } from './last-of-each.ts';
+import { Purging } from './purging.ts';
+import { SimNode, type Fault, type Message } from './node.ts';
+import { shortHlc, shownMessage, shownOpen, shownWinner, startMs } from './shown.ts';
 
 /** A message under way: with what the model makes of it, fixed when it was captured. */
 interface Sent {
@@ -36,17 +38,6 @@ interface Edge {
   underWay: { readonly transaction: number; readonly sent: readonly Sent[] }[];
 }
 
-const startMs = 1_000_000_000_000;
-
-const someOperations: readonly Operations[] = [
-  { count: { increment: 1 } },
-  { count: { decrement: 2 } },
-  { count: { increment: 5 }, tags: { add: 'x' } },
-  { tags: { add: 'x' } },
-  { tags: { remove: 'x' } },
-  { tags: { add: 'y' } },
-];
-
 export class World {
   readonly ledger = new Ledger();
   readonly nodes: readonly SimNode[];
@@ -56,20 +47,13 @@ export class World {
   readonly closedByWrite = new Map<string, Set<string>>();
   readonly trace: string[] = [];
   /** What happened, to see that histories are worth playing. */
-  readonly counts = {
-    writes: 0,
-    operations: 0,
-    undone: 0,
-    conflicts: 0,
-    closed: 0,
-    restored: 0,
-    resolved: 0,
-    repeats: 0,
-    wholeWithLosers: 0,
-    equalHlcs: 0,
-  };
+  readonly counts = noCounts();
   readonly #models: readonly Map<string, ModelState>[];
   readonly #logs: readonly Message[][][];
+  /** Of each node, what its counter was after each transaction of its log. */
+  readonly #counters: readonly number[][];
+  readonly #away = new Set<SimNode>();
+  readonly #purging: Purging;
   readonly #edges = new Map<string, Edge>();
   readonly #faults: ReadonlySet<Fault>;
   #nowMs = startMs;
@@ -84,7 +68,14 @@ export class World {
     this.oneWriter = history.oneWriter;
     this.#models = this.nodes.map(() => new Map());
     this.#logs = this.nodes.map(() => []);
+    this.#counters = this.nodes.map(() => []);
     this.#faults = faults;
+    this.#purging = new Purging(this.nodes, faults, {
+      mergedCounter: (origin, holder) => this.#mergedCounter(origin, holder),
+      isAway: (node) => this.#away.has(node),
+      exchange: () => this.#exchange(),
+      trace: (line) => void this.trace.push(line),
+    });
   }
 
   model(node: SimNode, key: string): ModelState {
@@ -128,13 +119,23 @@ export class World {
       case 'restore':
       case 'resolve':
         return this.#call(step);
+      case 'away': {
+        const node = this.#node(step.node);
+        if (this.#away.size > 0) this.#away.clear();
+        else this.#away.add(node);
+        this.trace.push(this.#away.has(node) ? `node ${node.number} is cut off` : 'who was cut off is back');
+        return;
+      }
+      case 'purge':
+        return this.#purge(step);
       case 'repair':
+        if (this.#away.has(this.#node(step.from)) || this.#away.has(this.#node(step.to))) return;
         return this.#repair(this.#node(step.from), this.#node(step.to), this.#key(step.key));
       case 'capture':
       case 'deliver':
       case 'crash': {
         const [from, to] = [this.#node(step.from), this.#node(step.to)];
-        if (from === to) return;
+        if (from === to || this.#away.has(from) || this.#away.has(to)) return;
         if (step.kind === 'capture') this.#capture(from, to, step.count, step.reread);
         else if (step.kind === 'deliver') this.#deliver(from, to, step.count);
         else this.#crash(from, to, step);
@@ -184,6 +185,7 @@ export class World {
     const picked = candidates[step.pick % Math.max(1, candidates.length)];
     if (picked === undefined) return;
     const { key, record } = picked;
+    if (this.oneWriter && node !== this.#node(this.keys.indexOf(key))) return;
     if (step.kind === 'resolve') {
       if (record.state !== 'open') return;
       this.counts.resolved += 1;
@@ -245,14 +247,16 @@ export class World {
   }
 
   #commit(node: SimNode, messages: Message[]): void {
-    if (messages.length > 0) this.#logs[node.number - 1]!.push(messages);
+    if (messages.length === 0) return;
+    this.#logs[node.number - 1]!.push(messages);
+    this.#counters[node.number - 1]!.push(node.counter);
   }
 
   #capture(from: SimNode, to: SimNode, count: number, reread: number): void {
     const edge = this.#edge(from, to);
     const log = this.#logs[from.number - 1]!;
     for (let left = count; left > 0 && edge.taken < log.length; left -= 1) {
-      const sent = log[edge.taken]!.map((message, at) =>
+      const sent = log[edge.taken]!.flatMap((message, at) =>
         this.#send(
           from,
           message,
@@ -265,11 +269,12 @@ export class World {
   }
 
   /** What leaves the node for a change in its log: the change, or the whole state as it is now. */
-  #send(from: SimNode, message: Message, reread: boolean): Sent {
+  #send(from: SimNode, message: Message, reread: boolean): Sent | [] {
     if (message.kind === 'conflict') return { message, model: null };
     const written = message.state.winner!.version;
     const entry = this.ledger.get(message.key, dotText(written.dot));
     if (!reread) return { message, model: aloneState(entry) };
+    if (!from.versions.has(message.key)) return []; // an old part of the log, read again after a purge
     const before = this.model(from, message.key);
     const requests = this.#faults.has('request-lost-by-reread') ? [] : [written];
     if (before.live.size > 1) this.counts.wholeWithLosers += 1;
@@ -297,7 +302,12 @@ export class World {
   #applyBatch(from: SimNode, to: SimNode, sent: readonly Sent[]): void {
     this.#delivered += 1;
     const lost = this.#faults.has('message-lost') && this.#delivered === 2;
-    to.apply(sent.slice(lost ? 1 : 0).map((one) => one.message));
+    const published = to.apply(sent.slice(lost ? 1 : 0).map((one) => one.message));
+    for (const message of published) {
+      this.counts.returned += 1;
+      this.trace.push(`${message.key} at ${to.number}: ${shownMessage(message)} was purged and came again`);
+      this.#commit(to, [message]);
+    }
     for (const [key, list] of Map.groupBy(sent, (one) => one.message.key)) {
       const models = list.flatMap((one) => (one.model === null ? [] : [one.model]));
       const before = this.model(to, key);
@@ -353,41 +363,37 @@ export class World {
   /** Heals all links: everything arrives. */
   drain(): void {
     this.trace.push('all links heal');
-    for (const from of this.nodes) {
-      for (const to of this.nodes) {
-        if (from === to) continue;
-        this.#capture(from, to, Number.MAX_SAFE_INTEGER, 0);
-        for (const edge = this.#edge(from, to); edge.underWay.length > 0;) this.#deliver(from, to, 3);
+    this.#away.clear();
+    this.#exchange();
+    this.#purging.finish();
+  }
+
+  /** Until nothing more is on its way between nodes that are not cut off: what is applied may be published by whom applied it. */
+  #exchange(): void {
+    for (let busy = true; busy;) {
+      busy = false;
+      for (const from of this.nodes) {
+        for (const to of this.nodes) {
+          if (from === to || this.#away.has(from) || this.#away.has(to)) continue;
+          this.#capture(from, to, Number.MAX_SAFE_INTEGER, 0);
+          for (const edge = this.#edge(from, to); edge.underWay.length > 0; busy = true)
+            this.#deliver(from, to, 3);
+        }
       }
     }
   }
-}
 
-/** Capture publishes the last version of a key and the last state of a record in a transaction. */
-function lastOfEach(messages: readonly Message[]): Message[] {
-  const last = new Map<string, Message>();
-  for (const message of messages)
-    last.set(
-      message.kind === 'write' ? message.key : `${message.key} ${dotText(message.record.loser.dot)}`,
-      message,
-    );
-  return [...last.values()];
-}
+  /** Transactions up to the last that was applied whole. */
+  #mergedCounter(origin: SimNode, holder: SimNode): number {
+    const { applied } = this.#edge(origin, holder);
+    return applied === 0 ? 0 : this.#counters[origin.number - 1]![applied - 1]!;
+  }
 
-const shortHlc = (version: Version): string =>
-  `${Number((version.hlc as bigint) >> 16n) - startMs}:${(version.hlc as bigint) & 0xffffn}`;
-const shownOpen = (records: readonly ConflictRecord[]): string =>
-  records.map((record) => dotText(record.loser.dot)).join(' ') || 'none';
-const shownWinner = (node: SimNode, key: string): string => {
-  const stored = node.versions.get(key);
-  return stored === undefined ? 'none' : dotText(stored.version.dot);
-};
-function shownMessage(message: Message): string {
-  if (message.kind === 'conflict')
-    return `record ${dotText(message.record.loser.dot)} ${message.record.state}`;
-  return shownState(message);
-}
-function shownState({ state, requests }: WriteMessage): string {
-  const dots = versionsOf(state).map((one) => dotText(one.version.dot));
-  return dots.length === 1 && requests.length === 0 ? dots[0]! : `whole state [${dots.join(' ')}]`;
+  #purge(step: Step & { kind: 'purge' }): void {
+    if (step.key !== null) {
+      if (step.synced) this.#exchange();
+      this.#write(step.node, [{ key: step.key, deleted: true, request: null }]);
+    }
+    this.counts.purged += this.#purging.step(step, this.#nowMs);
+  }
 }

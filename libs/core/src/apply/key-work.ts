@@ -2,6 +2,7 @@
 import { keyText, type ConflictRecord, type WriteChange } from '../changelog/change.ts';
 import { advances } from '../conflicts/record.ts';
 import type { Clock } from '../versioning/clock.ts';
+import type { PurgeHorizon } from '../versioning/purge.ts';
 import type { Version } from '../versioning/version.ts';
 import type { KeyPlan } from './plan.ts';
 
@@ -21,6 +22,7 @@ export interface Planned {
   readonly work: KeyWork;
   readonly local: LocalVersion | undefined;
   readonly plan: KeyPlan;
+  readonly horizon: PurgeHorizon;
 }
 
 /** The gateway requests of what came in, those of the losers of whole states included. */

@@ -8,11 +8,12 @@ import { PgquorumError } from '../errors/error.ts';
 import { covers, type Clock } from '../versioning/clock.ts';
 import type { CrdtState } from '../versioning/crdt/state.ts';
 import type { RequestWrite } from '../versioning/merge.ts';
+import type { PurgeHorizon } from '../versioning/purge.ts';
 import type { Epoch, HlcValue, NodeNumber } from '../versioning/version.ts';
 import { textArray, uuidArray } from '../postgres/binary-array.ts';
 import { quoteTable } from '../postgres/identifier.ts';
 import type { CollectionStatements } from './collection-statements.pg.ts';
-import { readEarlier } from './earlier.pg.ts';
+import { readEarlier, readHorizons } from './earlier.pg.ts';
 import { requestsOf, type KeyWork, type LocalVersion } from './key-work.ts';
 import { LocalWriteSlippedIn, UnversionedRows } from './outcomes.ts';
 import * as sql from './statements.ts';
@@ -32,6 +33,7 @@ export class LocalStates {
   readonly versions = new Map<string, LocalVersion>();
   readonly openLosers = new Map<string, ConflictRecord[]>();
   readonly requests = new Map<string, Map<string, RequestWrite[]>>();
+  horizons: ReadonlyMap<number, PurgeHorizon> = new Map();
   /** Rows that were gone behind the triggers' back, with nothing lost by it. */
   vanished = 0;
   userTriggers = false;
@@ -47,8 +49,9 @@ export class LocalStates {
     const { session, table } = this.statements;
     if (keys.size === 0) return readEarlier(session, table.collection);
     const works = [...keys.values()];
-    const [shards, rows, , versions, triggers, losers, requests, earlier] = await settled([
-      this.shards(works),
+    const places = [...new Set(works.map((work) => work.shard))].sort((a, b) => a - b);
+    const [shards, rows, , versions, triggers, losers, requests, horizons] = await settled([
+      this.shards(places),
       ...this.lockedReads(works),
       session.client.query<{ record: ConflictJson }>({
         name: 'losers',
@@ -56,8 +59,8 @@ export class LocalStates {
         values: [table.collection, textArray([...keys.keys()])],
       }),
       this.knownRequests(works),
-      // Last: the locks keep the table from being dropped and made anew after this.
-      readEarlier(session, table.collection),
+      // Last: the locks keep the table from being dropped and made anew after this, and versions that were not found may have been purged before it.
+      readHorizons(session, table.collection, places),
     ]);
     this.held = new Set(shards.rows.filter((row) => row.role !== 'none').map((row) => row.shard));
     this.userTriggers = triggers.rows.length > 0;
@@ -67,12 +70,12 @@ export class LocalStates {
       this.versions.set(keyText(row.slice(0, width) as string[]), readVersion(row.slice(width)));
     for (const { record } of losers.rows) push(this.openLosers, record.key, recordFromJson(record));
     for (const row of requests) this.note(row);
-    return earlier;
+    this.horizons = horizons.purged;
+    return horizons.earlier;
   }
 
-  private shards(works: readonly KeyWork[]) {
+  private shards(shards: readonly number[]) {
     const { session, table } = this.statements;
-    const shards = [...new Set(works.map((work) => work.shard))].sort((a, b) => a - b);
     return session.client.query<{ shard: number; role: string }>({
       name: 'shards',
       text: sql.checkShardsSql,

@@ -1,9 +1,12 @@
 /** Finds the rows of the losers of a batch, wherever they are, and makes their conflict records. Conflicts are rare: clarity before speed. */
 import { keyText, type ConflictRecord, type RowImage, type WriteChange } from '../changelog/change.ts';
+import { hlcFromMs } from '../versioning/hlc.ts';
 import { conflictId } from '../versioning/conflict-id.ts';
-import { dotText, sameDot, type Dot, type ShardNumber } from '../versioning/version.ts';
+import type { Stamped } from '../versioning/merge.ts';
+import type { PurgeHorizon } from '../versioning/purge.ts';
+import { dotText, sameDot, type Dot, type NodeNumber, type ShardNumber } from '../versioning/version.ts';
 import { arrayOf, textArray } from '../postgres/binary-array.ts';
-import type { KeyPlan, NewLoser } from './plan.ts';
+import type { KeyPlan, NewLoser, RowSource } from './plan.ts';
 import type { ApplySession } from './session.pg.ts';
 import { incomingJsonSql, localJsonSql, rowJsonSql } from './statements.ts';
 import { matchColumns, valuesFor } from './target.pg.ts';
@@ -16,6 +19,7 @@ interface Losing {
     readonly writes: readonly WriteChange[];
   };
   readonly plan: KeyPlan;
+  readonly horizon: PurgeHorizon;
 }
 
 export class LoserRows {
@@ -32,7 +36,8 @@ export class LoserRows {
   async records(): Promise<ConflictRecord[]> {
     const local = await this.localRows();
     const records: ConflictRecord[] = [];
-    for (const { work, plan } of this.losing) {
+    for (const losing of this.losing) {
+      const { work, plan } = losing;
       for (const one of plan.newLosers) {
         const carried = this.carried(work.writes, one.loser.version.dot);
         const row =
@@ -40,8 +45,13 @@ export class LoserRows {
             ? carried.row
             : one.loser.version.deleted
               ? null
-              : await this.row(work, one, local);
+              : await this.row(work, one.loser, local);
         records.push(this.record(work, plan, one, row));
+      }
+      for (const one of plan.returned) {
+        const carried = this.carried(work.writes, one.version.dot);
+        const row = carried !== null ? carried.row : await this.row(work, one, local);
+        records.push(this.returned(losing, one, row));
       }
     }
     return records;
@@ -56,16 +66,16 @@ export class LoserRows {
 
   private async row(
     work: Losing['work'],
-    one: NewLoser,
+    one: Stamped<RowSource>,
     local: ReadonlyMap<string, string>,
   ): Promise<string> {
-    const source = one.loser.row;
+    const source = one.row;
     const found =
       source.kind === 'incoming'
         ? await this.incomingRow(work.writes[source.at]!.row!)
         : local.get(keyText(work.key));
     if (found === undefined)
-      throw new Error(`the row of losing version ${dotText(one.loser.version.dot)} is not at hand`);
+      throw new Error(`the row of losing version ${dotText(one.version.dot)} is not at hand`);
     return found;
   }
 
@@ -114,6 +124,32 @@ export class LoserRows {
       stateOrigin: one.winner.dot.origin,
       decidedBy: 'lww',
       reason: `${dotText(one.winner.dot)} is greater by rank, epoch, time, node and counter`,
+    };
+  }
+
+  /** What it lost to is gone: the horizon stands for it. That had seen it, so the record is closed from the start. */
+  private returned(
+    { work, horizon }: Losing,
+    { version }: Stamped<RowSource>,
+    row: string | null,
+  ): ConflictRecord {
+    return {
+      id: conflictId(this.table.collection, keyText(work.key), version.dot),
+      collection: this.table.collection,
+      key: work.key,
+      shard: work.shard as ShardNumber,
+      kind: 'returned',
+      loser: version,
+      row,
+      winner: {
+        dot: { origin: version.dot.origin, counter: horizon.clock[version.dot.origin as number]! },
+        hlc: horizon.hlc,
+      },
+      state: 'superseded',
+      stateHlc: hlcFromMs(Date.now()),
+      stateOrigin: this.session.localNumber as NodeNumber,
+      decidedBy: 'purge',
+      reason: `${dotText(version.dot)} came again after it had been purged with its key`,
     };
   }
 }

@@ -16,6 +16,7 @@ import {
   type RequestWrite,
   type Stamped,
 } from '../versioning/merge.ts';
+import { admit, noHorizon, type PurgeHorizon } from '../versioning/purge.ts';
 import { sameDot, type Dot, type Version } from '../versioning/version.ts';
 
 /** Where the row of a version is to be found while merging. */
@@ -42,6 +43,8 @@ export interface KeyPlan {
   readonly superseded: readonly Dot[];
   /** Dots of open records of operations that count again, since the row lives after all. They may be undone once more. */
   readonly withdrawn: readonly Dot[];
+  /** Rows that were purged and came once more: not applied, kept in records. */
+  readonly returned: readonly Stamped<RowSource>[];
 }
 
 /** True when nothing at all has to be written for the key. */
@@ -51,7 +54,8 @@ export const isNothing = (plan: KeyPlan): boolean =>
   plan.crdt === undefined &&
   plan.newLosers.length === 0 &&
   plan.superseded.length === 0 &&
-  plan.withdrawn.length === 0;
+  plan.withdrawn.length === 0 &&
+  plan.returned.length === 0;
 
 const nothing: KeyPlan = Object.freeze({
   winner: null,
@@ -60,17 +64,20 @@ const nothing: KeyPlan = Object.freeze({
   newLosers: [],
   superseded: [],
   withdrawn: [],
+  returned: [],
 });
 
 /**
- * Merges `incoming`, in order, into `local`. Losers that come and go within one call still count as found: concurrent writes leave a record
+ * Merges `incoming`, in order, into `local`, leaving out what was purged. Losers that come and go within one call still count as found: concurrent writes leave a record
  * even when the write that has seen both arrives in the same batch.
  */
 export function planKey(
-  local: KeyState<RowSource>,
-  incoming: readonly KeyState<RowSource>[],
+  stored: KeyState<RowSource>,
+  received: readonly KeyState<RowSource>[],
   requests: KnownRequests,
+  horizon: PurgeHorizon = noHorizon,
 ): KeyPlan {
+  const { local, states: incoming, returned } = admit(stored, received, horizon);
   let state = local;
   const found: NewLoser[] = [];
   const known = incoming.length > 1 ? withRequests(requests, incoming) : requests;
@@ -80,7 +87,8 @@ export function planKey(
     if (fast === null) noteLosers(merged, local.losers, found);
     state = merged;
   }
-  if (state === local || state.winner === null) return nothing;
+  if (state === local || state.winner === null)
+    return returned.length === 0 ? nothing : { ...nothing, returned };
   const stays = local.winner !== null && sameDot(local.winner.version.dot, state.winner.version.dot);
   const open = (dot: Dot): boolean => state.losers.some((one) => sameDot(one.version.dot, dot));
   const { crdt } = state.winner.version;
@@ -96,6 +104,7 @@ export function planKey(
     newLosers: found.filter((one) => !isWithdrawn(one.loser.version)),
     superseded: closed.filter((version) => !isWithdrawn(version)).map(({ dot }) => dot),
     withdrawn: local.losers.flatMap(({ version }) => (isWithdrawn(version) ? [version.dot] : [])),
+    returned,
   };
 }
 

@@ -239,12 +239,15 @@ const conflictList = conflictColumns.join(', ');
 const keepsSiblingsSql = (collection: string): string =>
   `exists (select from pgquorum.collection s where s.name = ${collection} and s.definition -> 'conflicts' ->> 'strategy' = 'vector-clock')`;
 
-const isNewSibling = `r.id = any($2::uuid[]) and ${keepsSiblingsSql('r.collection')}`;
+const isNewSibling = `r.id = any($2::uuid[]) and r.kind <> 'returned' and ${keepsSiblingsSql('r.collection')}`;
 const storedState = `case when r.state = 'superseded' and ${isNewSibling} then 'open' else r.state end`;
+
+/** Only who is sent a purged version once more finds it. */
+const isPublished = `((${isNewSibling}) or (r.kind = 'returned' and r.id = any($2::uuid[])))`;
 
 /** $1 records found here or received, $2 the ids of the former: new ones are kept, known ones only advance. */
 export const upsertConflictsSql = `insert into pgquorum.conflict as old (${conflictList}, applied)
-  select ${conflictColumns.map((name) => (name === 'state' ? storedState : `r.${name}`)).join(', ')}, not (${isNewSibling})
+  select ${conflictColumns.map((name) => (name === 'state' ? storedState : `r.${name}`)).join(', ')}, not ${isPublished}
   from jsonb_populate_recordset(null::pgquorum.conflict, $1::jsonb) r order by r.id
   on conflict (id) do update set state = excluded.state, state_hlc = excluded.state_hlc, state_origin = excluded.state_origin, decided_by = excluded.decided_by, reason = excluded.reason, applied = true
   where ${advancesSql('excluded', 'old')}`;

@@ -40,6 +40,11 @@ export interface ApplyRequest {
   /** Further statements of the same transaction, e.g. the removal of what was parked. */
   readonly also?: (session: ApplySession) => Promise<unknown>;
   readonly lockTimeoutMs: number;
+  /**
+   * The changes are whole states, copied from a holder of the shard that has forgotten nothing to one that may have, or was never filled: they are merged as
+   * they are. Else what is under the purge horizon and not held here has been purged, and is kept as `returned`.
+   */
+  readonly copied?: boolean;
 }
 
 export async function applyTransaction(session: ApplySession, request: ApplyRequest): Promise<ApplyCounts> {
@@ -61,7 +66,8 @@ async function applyOnce(
   const works: CollectionWork[] = [];
   for (const [collection, changes] of Map.groupBy(request.changes, (change) => change.collection)) {
     const table = await findTable(session, collection, changes);
-    if (table !== null) works.push(new CollectionWork(session, table, changes, copying));
+    if (table !== null)
+      works.push(new CollectionWork(session, table, changes, { copying, copied: request.copied ?? false }));
   }
   const started = session.client.query(
     beginSql({ lockTimeoutMs: request.lockTimeoutMs, replicaRole: session.replicaRole }),

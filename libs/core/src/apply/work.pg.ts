@@ -9,7 +9,8 @@ import {
 import { recordToJson } from '../conflicts/record.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { covers, type Clock } from '../versioning/clock.ts';
-import { noRequests, type KeyState, type Stamped } from '../versioning/merge.ts';
+import { absentState, noRequests, type KeyState, type Stamped } from '../versioning/merge.ts';
+import { noHorizon } from '../versioning/purge.ts';
 import { dotText, sameDot, type Dot } from '../versioning/version.ts';
 import { int2Array, int8Array, textArray, uuidArray } from '../postgres/binary-array.ts';
 import { CollectionStatements } from './collection-statements.pg.ts';
@@ -35,6 +36,7 @@ export class CollectionWork {
   private readonly keys = new Map<string, KeyWork>();
   private readonly conflictChanges: ConflictChange[] = [];
   private readonly copying: boolean;
+  private readonly copied: boolean;
   /** Null where nothing may be copied. */
   private order: KeyOrder | null = null;
   private writing: {
@@ -43,10 +45,16 @@ export class CollectionWork {
     readonly records: readonly ConflictRecord[];
   } = { planned: [], winners: [], records: [] };
 
-  constructor(session: ApplySession, table: TargetTable, changes: readonly DataChange[], copying: boolean) {
+  constructor(
+    session: ApplySession,
+    table: TargetTable,
+    changes: readonly DataChange[],
+    { copying, copied }: { readonly copying: boolean; readonly copied: boolean },
+  ) {
     this.statements = new CollectionStatements(session, table);
     this.local = new LocalStates(this.statements);
     this.copying = copying && table.copyable;
+    this.copied = copied;
     for (const change of changes) {
       if (change.kind === 'conflict') {
         this.conflictChanges.push(change);
@@ -95,7 +103,7 @@ export class CollectionWork {
       }));
       const state: KeyState<RowSource> =
         local === undefined
-          ? { winner: null, seen: {}, losers }
+          ? absentState // a record may come before the first write of its key
           : { winner: { version: local.version, row: { kind: 'local' } }, seen: local.seen, losers };
       const incoming = work.writes.map((write, at): KeyState<RowSource> => ({
         winner: { version: write.version, row: { kind: 'incoming', at } },
@@ -105,8 +113,9 @@ export class CollectionWork {
           row: { kind: 'record', dot: record.loser.dot },
         })),
       }));
-      const plan = planKey(state, incoming, this.local.requests.get(text) ?? noRequests);
-      if (!isNothing(plan)) planned.push({ work, local, plan });
+      const horizon = this.copied ? noHorizon : (this.local.horizons.get(work.shard) ?? noHorizon);
+      const plan = planKey(state, incoming, this.local.requests.get(text) ?? noRequests, horizon);
+      if (!isNothing(plan)) planned.push({ work, local, plan, horizon });
     }
     return this.order === null ? planned : inOrder(this.order, planned, ({ work }) => work.key);
   }
@@ -146,7 +155,7 @@ export class CollectionWork {
   }
 
   private async newRecords(planned: readonly Planned[]): Promise<ConflictRecord[]> {
-    const losing = planned.filter((one) => one.plan.newLosers.length > 0);
+    const losing = planned.filter(({ plan }) => plan.newLosers.length > 0 || plan.returned.length > 0);
     if (losing.length === 0) return [];
     return new LoserRows(this.statements.session, this.statements.table, losing).records();
   }

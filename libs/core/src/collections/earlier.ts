@@ -10,6 +10,9 @@ export const allShards = -1;
 /** $1 the collection. */
 export const earlierSql = `select h.clock from pgquorum.horizon h where h.collection = $1 and h.shard = ${allShards}`;
 
+/** The same and the purge horizons of some shards. $1 the collection, $2 shards. */
+export const horizonsSql = `select h.shard, h.clock, h.hlc::text as hlc from pgquorum.horizon h where h.collection = $1 and (h.shard = ${allShards} or h.shard = any($2::int[]))`;
+
 /** $1 the collection, $2 a clock that the mark has to cover. */
 export const markEarlierSql = `insert into pgquorum.horizon as h (collection, shard, hlc, clock) values ($1, ${allShards}, 0, $2)
   on conflict (collection, shard) do update set clock = h.clock || excluded.clock`;

@@ -1,70 +1,103 @@
 /**
- * When tombstones may go, and what that means for versions that come later. Pure.
+ * When a tombstone is no longer needed, and what that means for versions that come later. Pure.
  *
- * Invariant: a version that some holder of the shard has not merged is never under the purge horizon. So what is under it, and is not in what its key has
- * seen, was merged by everyone, lost to a tombstone, and was purged with it: it is not applied (a deleted row would come back), and its row is kept as a
- * conflict record, `returned`, that a call can restore. It comes from a node that was restored, cloned, or away for longer than the grace period.
+ * A shard has a purge horizon on each node: a clock that only rises. A key that has nothing but a tombstone, with all that it has seen under the horizon,
+ * is purged: it counts as absent, whether its tombstone still stands or not. Deleting the tombstone only frees its place.
  *
- * It breaks when a tombstone is purged that one holder has not merged (a row that it holds alive would come back from there), or when the horizon
- * is raised by more than was merged everywhere (a write that nobody has had yet would count as purged).
+ * Invariant: when the horizon of any node rises to a clock,
+ *   1. every holder of the shard has merged every write under it, and
+ *   2. every write that is not merged by all of them was made by a node that had merged everything under it.
+ * From 1. follows that what is under the horizon and not in what its key has seen was merged here, lost to a tombstone, and was purged with it: it is not
+ * applied (a deleted row would come back), and its row is kept as a conflict record, `returned`, that a call can restore. From 2. follows that no
+ * write concurrent with the tombstone is still to come: it would conflict with it on one node and find nothing on another.
+ * And when a tombstone is deleted, the horizon has risen on every holder: a write of a node that has it no longer has not seen it, and would
+ * conflict with it where it still counts.
+ *
+ * 1. and 2. are had in rounds (`nextRound`). It breaks when a holder is left out (also one that is down, joining, leaving or not cleaned), when writes that
+ * are parked or put away count as merged, or when a holder has forgotten what it had merged: a node that was restored, or is filled from others, takes its
+ * horizon from them only when it is full, and what is copied to it is merged as it is.
  */
 import { covers, includes, join, type Clock } from './clock.ts';
 import { versionsOf, type KeyState, type Stamped } from './merge.ts';
-import { sameDot, type HlcValue, type Version } from './version.ts';
+import type { HlcValue, NodeNumber } from './version.ts';
 
-/** Of one shard. It only rises. */
+/** Of one shard on one node. It only rises. */
 export interface PurgeHorizon {
   readonly clock: Clock;
-  /** No new write may be under it: it would lose to a purged version that returns elsewhere. */
+  /** Above every purged version: new writes of absent keys are greater than what they may return as. */
   readonly hlc: HlcValue;
 }
 
 export const noHorizon: PurgeHorizon = Object.freeze({ clock: Object.freeze({}), hlc: 0n as HlcValue });
 
-/** What one holder of the shard has of a key; undefined when it was not asked, cannot answer, or has never been verified. */
-export type HeldState = Pick<KeyState<unknown>, 'winner' | 'seen' | 'losers'> | undefined;
+/** Does the key count as absent? */
+export const isPurged = (
+  { winner, seen, losers }: KeyState<unknown>,
+  { clock }: Pick<PurgeHorizon, 'clock'>,
+): boolean => winner !== null && winner.version.deleted && losers.length === 0 && includes(clock, seen);
 
-/**
- * May the tombstone go? `holders` are the states of every holder of the shard: joining, leaving, down and uncleaned ones too. All of them must have merged the
- * same, nothing may be open, and the grace period must be over.
- */
-export function mayPurge(
-  tombstone: Version,
-  holders: readonly HeldState[],
-  time: { readonly nowMs: number; readonly verifiedAtMs: number; readonly graceMs: number },
-): boolean {
-  if (!tombstone.deleted || holders.length === 0) return false;
-  if (time.nowMs - time.verifiedAtMs < time.graceMs) return false;
-  const first = holders[0];
-  return holders.every(
-    (held) =>
-      held?.winner != null &&
-      held.losers.length === 0 &&
-      sameDot(held.winner.version.dot, tombstone.dot) &&
-      includes(held.seen, first!.seen) &&
-      includes(first!.seen, held.seen),
-  );
-}
-
-/** The horizon over the purged states as well. */
+/** The horizon up to a clock that a round gave, over the states of the shard's keys on this node. */
 export function raiseHorizon(
   horizon: PurgeHorizon,
-  purged: readonly Pick<KeyState<unknown>, 'winner' | 'seen'>[],
+  clock: Clock,
+  states: Iterable<KeyState<unknown>>,
 ): PurgeHorizon {
-  let { clock, hlc } = horizon;
-  for (const { winner, seen } of purged) {
-    clock = join(clock, seen);
-    if (winner !== null && winner.version.hlc >= hlc) hlc = ((winner.version.hlc as bigint) + 1n) as HlcValue;
-  }
-  return { clock, hlc };
+  let { hlc } = horizon;
+  for (const state of states)
+    if (isPurged(state, { clock }) && state.winner!.version.hlc >= hlc)
+      hlc = ((state.winner!.version.hlc as bigint) + 1n) as HlcValue;
+  return { clock: join(horizon.clock, clock), hlc };
 }
 
-export const joinHorizons = (a: PurgeHorizon, b: PurgeHorizon): PurgeHorizon => ({
-  clock: join(a.clock, b.clock),
-  hlc: a.hlc > b.hlc ? a.hlc : b.hlc,
-});
+/** What one holder of the shard answers. */
+export interface HolderReport {
+  /** Of each origin the counter up to which it has merged every write to the shard; nothing of that is parked or put away. */
+  readonly merged: Clock;
+  /** What its own counters have reached, asked after `merged`: its later writes have greater ones, and no transaction with a lesser one is still open. */
+  readonly counter: number;
+}
+
+export interface PurgeRounds {
+  /** The counters of all holders, each asked once that holder had merged what `done` names; everyone has to merge them for the next round. */
+  readonly asked: Clock;
+  readonly askedAtMs: number;
+  /** What everyone has merged; null in the first round. */
+  readonly done: Clock | null;
+}
+
+/**
+ * A round ends when every holder has merged what was asked at its beginning. What the round before it asked is then a clock to raise the horizon to, on
+ * all of them: each has made its later writes knowing all of that, and earlier ones are merged by all. `reports` names every holder; undefined for one that
+ * could not be asked. If it names other holders than before, rounds begin anew. `graceMs` is how long a round takes at least, so a tombstone stays
+ * for as long.
+ */
+export function nextRound(
+  rounds: PurgeRounds | null,
+  reports: ReadonlyMap<NodeNumber, HolderReport | undefined>,
+  time: { readonly nowMs: number; readonly graceMs: number },
+): { readonly rounds: PurgeRounds | null; readonly raiseTo: Clock | null } {
+  const counters: Record<string, number> = {};
+  for (const [holder, report] of reports) {
+    if (report === undefined) return { rounds, raiseTo: null };
+    counters[holder as number] = report.counter;
+  }
+  const asks = { asked: counters, askedAtMs: time.nowMs };
+  if (rounds === null || !sameHolders(rounds.asked, counters))
+    return { rounds: { ...asks, done: null }, raiseTo: null };
+  const over =
+    time.nowMs - rounds.askedAtMs >= time.graceMs &&
+    [...reports.values()].every((report) => includes(report!.merged, rounds.asked));
+  if (!over) return { rounds, raiseTo: null };
+  return { rounds: { ...asks, done: rounds.asked }, raiseTo: rounds.done };
+}
+
+const sameHolders = (a: Clock, b: Clock): boolean =>
+  Object.keys(a).length === Object.keys(b).length &&
+  Object.keys(a).every((holder) => Object.hasOwn(b, holder));
 
 export interface Admitted<R> {
+  /** What the rest is merged into: the local state, or none if the key is purged. */
+  readonly local: KeyState<R>;
   /** What may be merged. */
   readonly states: readonly KeyState<R>[];
   /** Rows that were purged, for records of the kind `returned`; tombstones have none. */
@@ -79,14 +112,20 @@ export interface Admitted<R> {
 export function admit<R>(
   local: KeyState<R>,
   incoming: readonly KeyState<R>[],
-  { clock }: PurgeHorizon,
+  horizon: PurgeHorizon,
 ): Admitted<R> {
+  const purged = isPurged(local, horizon);
   const states: KeyState<R>[] = [];
   const returned: Stamped<R>[] = [];
   let { seen } = local;
   for (const state of incoming) {
     const dot = state.winner?.version.dot;
-    if (dot === undefined || !covers(clock, dot) || covers(seen, dot)) {
+    if (dot === undefined || !covers(horizon.clock, dot)) {
+      states.push(state);
+      seen = join(seen, state.seen);
+    } else if (covers(seen, dot)) {
+      // Under a tombstone that counts no more it is nothing; else it may come with an operation that is new, and not with old dots alone.
+      if (purged || includes(join(horizon.clock, seen), state.seen)) continue;
       states.push(state);
       seen = join(seen, state.seen);
     } else {
@@ -94,5 +133,5 @@ export function admit<R>(
       for (const one of versionsOf(state)) if (!one.version.deleted) returned.push(one);
     }
   }
-  return { states, returned };
+  return { local: purged ? { winner: null, seen: {}, losers: [] } : local, states, returned };
 }
