@@ -14,7 +14,7 @@ export interface Import {
 }
 
 /** What is made, fetched or kept beside the project, never part of it. */
-const elsewhere = new Set(['node_modules', 'dist', '.git', '.pgquorum', 'coverage']);
+const elsewhere = new Set(['node_modules', 'dist', '.git', '.pgquorum', '.cache', 'coverage']);
 /** What `npm start` and the tools leave in a working folder. */
 const texts = /\.(ts|mjs|js|json|sql|md|yml|yaml|html|proto|sh|properties)$|(^|\/)(Dockerfile|run|\.[a-z]+)$/;
 
