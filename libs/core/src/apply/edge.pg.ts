@@ -3,12 +3,11 @@
  * says in pgquorum.source what keeps it from going on. `run` ends when the signal aborts, after the lanes have finished what they had.
  */
 import type pg from 'pg';
-import type { NodeAddress } from '../config/settings.ts';
 import type { LogBatch } from '../changelog/change.ts';
 import type { ChangeLogReader } from '../changelog/port.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
-import type { NodeNumber } from '../versioning/version.ts';
+import type { ClusterNode } from '../topology/found.pg.ts';
 import { Lane } from './lane.pg.ts';
 import { ParkedDrain } from './parked-drain.pg.ts';
 import { LanePositions } from './positions.ts';
@@ -17,8 +16,8 @@ import type { ApplyCounts } from './outcomes.ts';
 
 export interface EdgeOptions {
   readonly cluster: string;
-  readonly origin: { readonly number: NodeNumber; readonly name: string };
-  readonly target: { readonly number: NodeNumber; readonly name: string; readonly address: NodeAddress };
+  readonly origin: ClusterNode;
+  readonly target: ClusterNode;
   readonly log: 'wal' | 'kafka';
   readonly openReader: (start: EdgeStart, control: pg.Client) => Promise<ChangeLogReader>;
   readonly lanes: number;

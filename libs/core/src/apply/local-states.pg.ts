@@ -50,7 +50,7 @@ export class LocalStates {
     if (keys.size === 0) return readEarlier(session, table.collection);
     const works = [...keys.values()];
     const places = [...new Set(works.map((work) => work.shard))].sort((a, b) => a - b);
-    const [shards, rows, , versions, triggers, losers, requests, horizons] = await settled([
+    const [shards, rows, , versions, tableNow, losers, requests, horizons] = await settled([
       this.shards(places),
       ...this.lockedReads(works),
       session.client.query<{ record: ConflictJson }>({
@@ -63,7 +63,12 @@ export class LocalStates {
       readHorizons(session, table.collection, places),
     ]);
     this.held = new Set(shards.rows.filter((row) => row.role !== 'none').map((row) => row.shard));
-    this.userTriggers = triggers.rows.length > 0;
+    const [attributes, userTriggers] = (tableNow.rows[0] ?? []) as [number?, boolean?];
+    if (attributes !== table.attributes) {
+      session.catalog.forget(table.collection);
+      throw new LocalWriteSlippedIn(`table ${table.schema}.${table.table} has other columns now`);
+    }
+    this.userTriggers = userTriggers === true;
     const width = table.key.length;
     for (const row of rows.rows) this.present.add(keyText(row as string[]));
     for (const row of versions.rows)
@@ -92,7 +97,7 @@ export class LocalStates {
       query('lockr', sql.lockRowsSql(table), keys),
       query('lockv', sql.lockVersionsSql(table), keys),
       query('readv', sql.readVersionsSql(table), keys),
-      query('trigs', sql.userTriggersSql(table, session.replicaRole), []),
+      query('tnow', sql.tableNowSql(table, session.replicaRole), []),
     ] as const;
   }
 

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
+import { DriftRecovery } from './drift-recovery.pg.ts';
 import { classifyFailure } from './failure.ts';
 import { failureOf } from './failure-of.pg.ts';
 import {
@@ -27,10 +28,12 @@ const lockTimeoutMs = 1000;
 
 export class ParkedDrain {
   private readonly options: EdgeOptions & { readonly resume: (collection: string) => void };
+  private readonly recovery: DriftRecovery;
   private session: ApplySession | null = null;
 
   constructor(options: ParkedDrain['options']) {
     this.options = options;
+    this.recovery = new DriftRecovery(options);
   }
 
   async run(signal: AbortSignal, control: pg.Client): Promise<void> {
@@ -63,7 +66,7 @@ export class ParkedDrain {
         if (parked.length === 0) break;
         after = parked.at(-1)!.id;
         for (const [collection, changes] of Map.groupBy(parked, (one) => one.change.collection)) {
-          if (!stuck.has(collection) && !(await this.tryAll(changes))) stuck.add(collection);
+          if (!stuck.has(collection) && !(await this.tryAll(changes, signal))) stuck.add(collection);
         }
       }
       for (const collection of await pausedCollections(this.session, origin.number))
@@ -86,15 +89,16 @@ export class ParkedDrain {
   }
 
   /** False when the collection as a whole can not go on yet. */
-  private async tryAll(parked: readonly ParkedChange[]): Promise<boolean> {
+  private async tryAll(parked: readonly ParkedChange[], signal: AbortSignal): Promise<boolean> {
     const session = this.session!;
     session.catalog.forget(parked[0]!.change.collection);
     try {
       await this.apply(parked);
       return true;
     } catch (error) {
-      const { kind } = await failureOf(session, error);
-      if (kind === 'connection' || kind === 'fatal') throw error;
+      const failure = await failureOf(session, error);
+      if (failure.kind === 'connection' || failure.kind === 'fatal') throw error;
+      if (failure.kind === 'operator' && (await this.recovery.recover(session, parked, signal))) return true;
     }
     for (const one of parked) if (!(await this.tryOne(one))) return false;
     return true;

@@ -4,6 +4,7 @@ import { PgquorumError } from '../errors/error.ts';
 import { arrayOf, type ColumnArray } from '../postgres/binary-array.ts';
 import { binaryRows } from './copy-format.ts';
 import { shortHash, type CollectionStatements } from './collection-statements.pg.ts';
+import { missingColumns } from './missing-column.ts';
 import * as sql from './statements.ts';
 import { matchColumns, valuesFor } from './target.pg.ts';
 import type { TargetColumn } from './target-table.ts';
@@ -58,7 +59,9 @@ export class RowWrites {
     sent: Promise<unknown>[],
   ): void {
     const { session, table } = this.statements;
-    const signature = columns.map((column) => column.name).join(' ');
+    const signature = [...columns, null, ...missingColumns(table, columns)]
+      .map((column) => column?.name ?? '')
+      .join(' ');
     const given = rows.map((row) => valuesFor(columns, row));
     if (!columns.some((column) => column.isArray)) {
       const arrays = columns.map((column, at): ColumnArray => ({

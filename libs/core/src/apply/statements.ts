@@ -2,6 +2,7 @@
 import { versionTable } from '../collections/trigger.ts';
 import { conflictColumns, advancesSql } from '../conflicts/record.ts';
 import { quoteName, quoteTable, quoteText } from '../postgres/identifier.ts';
+import { missingColumns } from './missing-column.ts';
 import type { TargetColumn, TargetTable } from './target-table.ts';
 
 const names = (count: number, prefix: string): string[] =>
@@ -53,9 +54,12 @@ export const beginSql = (options: {
 }): string =>
   `begin isolation level read committed; set local lock_timeout = ${options.lockTimeoutMs}; set local pgquorum.apply = 'on'${options.replicaRole ? '; set local session_replication_role = replica' : ''}`;
 
-/** Users' triggers that run during apply and may change what is written. Asked every time: a definition that is some seconds old would miss a new one. */
-export const userTriggersSql = (table: TargetTable, replicaRole: boolean): string =>
-  `select from pg_trigger g where g.tgrelid = ${quoteText(quoteTable({ schema: table.schema, name: table.table }))}::regclass and not g.tgisinternal and g.tgname not like 'pgquorum\\_%' and g.tgenabled in ('A', '${replicaRole ? 'R' : 'O'}') limit 1`;
+/**
+ * Users' triggers that run during apply and may change what is written, and how many columns there are. Asked every time, under the locks: a definition that is
+ * some seconds old would miss a new one.
+ */
+export const tableNowSql = (table: TargetTable, replicaRole: boolean): string =>
+  `select r.relnatts, exists (select from pg_trigger g where g.tgrelid = r.oid and not g.tgisinternal and g.tgname not like 'pgquorum\\_%' and g.tgenabled in ('A', '${replicaRole ? 'R' : 'O'}')) from pg_class r where r.oid = ${quoteText(quoteTable({ schema: table.schema, name: table.table }))}::regclass`;
 
 export const checkShardsSql = `select shard, role from pgquorum.shard_role where collection = $1 and shard = any($2::int[]) order by shard for share`;
 
@@ -103,11 +107,22 @@ function onConflict(table: TargetTable, columns: readonly TargetColumn[]): strin
   const others = columns
     .filter((column) => !table.key.some((key) => key.name === column.name))
     .map((column) => quoteName(column.name));
+  const missing = missingColumns(table, columns).map((column) => quoteName(column.name));
   const action =
-    others.length === 0
+    others.length + missing.length === 0
       ? 'do nothing'
-      : `do update set ${others.map((name) => `${name} = excluded.${name}`).join(', ')}`;
+      : `do update set ${[...others.map((name) => `${name} = excluded.${name}`), ...missing.map((name) => `${name} = default`)].join(', ')}`;
   return `on conflict (${keys.join(', ')}) ${action}`;
+}
+
+/** Rows that have more than the default in a column that their origin lacks, in words that need no operator of its type. */
+export function holdingSql(table: TargetTable, missing: readonly TargetColumn[]): string {
+  const key = keySource(table);
+  const held = missing.map(
+    (column) =>
+      `t.${quoteName(column.name)}::text is distinct from (${column.missing.kind === 'fill' ? column.missing.sql : 'null'})::${column.sqlType}::text`,
+  );
+  return `select from ${quoteTable({ schema: table.schema, name: table.table })} t join ${key.from} on ${key.match('t')} where ${held.join(' or ')} limit 1`;
 }
 
 /** Rows as one array per column. Not for columns that are arrays themselves: Postgres has no array of arrays. */

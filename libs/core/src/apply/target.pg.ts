@@ -3,11 +3,35 @@ import type pg from 'pg';
 import { PgquorumError } from '../errors/error.ts';
 import type { RowImage, TableImage } from '../changelog/change.ts';
 import { baseTypeNameSql } from '../collections/type-name.ts';
+import { whenMissing } from './missing-column.ts';
 import type { TargetColumn, TargetTable } from './target-table.ts';
 import { firstOwnOid, withOids, type TypeShape } from './type-shape.ts';
 
 /** How long a definition is believed before it is read again. */
 const freshMs = 30_000;
+
+interface TableRow {
+  table_schema: string;
+  table_name: string;
+  key_columns: string[];
+  shards: number;
+  copyable: boolean;
+  updated_at: string | null;
+  attributes: number;
+  columns:
+    | {
+        name: string;
+        type: string;
+        oid: string;
+        sql_type: string;
+        is_array: boolean;
+        generated: boolean;
+        identity: boolean;
+        notNull: boolean;
+        defaultSql: string | null;
+      }[]
+    | null;
+}
 
 export class TargetCatalog {
   private readonly client: Pick<pg.Client, 'query'>;
@@ -31,26 +55,10 @@ export class TargetCatalog {
   }
 
   private async read(collection: string): Promise<TargetTable> {
-    const rows = await this.client.query<{
-      table_schema: string;
-      table_name: string;
-      key_columns: string[];
-      shards: number;
-      copyable: boolean;
-      updated_at: string | null;
-      columns:
-        | {
-            name: string;
-            type: string;
-            oid: string;
-            sql_type: string;
-            is_array: boolean;
-            generated: boolean;
-          }[]
-        | null;
-    }>(
-      `select c.table_schema, c.table_name, c.key_columns, c.shards, r.relkind in ('r', 'p') and not row_security_active(r.oid) as copyable, c.definition -> 'attached' ->> 'updatedAt' as updated_at,
-         (select jsonb_agg(jsonb_build_object('name', a.attname, 'type', ${baseTypeNameSql('t')}, 'oid', t.oid::text, 'sql_type', format('%I.%I', n.nspname, t.typname), 'is_array', t.typcategory = 'A', 'generated', a.attgenerated <> '') order by a.attnum)
+    const rows = await this.client.query<TableRow>(
+      `select c.table_schema, c.table_name, c.key_columns, c.shards, r.relkind in ('r', 'p') and not row_security_active(r.oid) as copyable, r.relnatts as attributes, c.definition -> 'attached' ->> 'updatedAt' as updated_at,
+         (select jsonb_agg(jsonb_build_object('name', a.attname, 'type', ${baseTypeNameSql('t')}, 'oid', t.oid::text, 'sql_type', format('%I.%I', n.nspname, t.typname), 'is_array', t.typcategory = 'A', 'generated', a.attgenerated <> '', 'identity', a.attidentity <> '', 'notNull', a.attnotnull,
+           'defaultSql', (select pg_get_expr(d.adbin, d.adrelid) from pg_attrdef d where d.adrelid = r.oid and d.adnum = a.attnum)) order by a.attnum)
           from pg_attribute a join pg_type t on t.oid = a.atttypid join pg_namespace n on n.oid = t.typnamespace
           where a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped) as columns
        from pgquorum.collection c left join pg_class r on r.oid = to_regclass(format('%I.%I', c.table_schema, c.table_name)) where c.name = $1`,
@@ -60,7 +68,8 @@ export class TargetCatalog {
     if (row === undefined || row.columns === null)
       throw new PgquorumError('schema_drift', `collection ${collection} is not on this node`);
     const columns: TargetColumn[] = [];
-    for (const { name, type, oid, sql_type: sqlType, is_array: isArray, generated } of row.columns) {
+    for (const column of row.columns) {
+      const { name, type, oid, sql_type: sqlType, is_array: isArray, generated } = column;
       columns.push({
         name,
         type,
@@ -68,6 +77,7 @@ export class TargetCatalog {
         sqlType,
         isArray,
         generated,
+        missing: whenMissing(column),
         shape: await this.shapeOf(Number(oid)),
       });
     }
@@ -82,6 +92,7 @@ export class TargetCatalog {
         type: columns.find((column) => column.name === name)!.sqlType,
       })),
       columns,
+      attributes: row.attributes,
       copyable: row.copyable,
     };
   }
@@ -125,6 +136,11 @@ export function matchColumns(target: TargetTable, image: TableImage): TargetColu
       throw new PgquorumError(
         'schema_drift',
         `table ${target.schema}.${target.table} has no column ${column.name} here`,
+      );
+    if (found.generated)
+      throw new PgquorumError(
+        'schema_drift',
+        `column ${column.name} of ${target.schema}.${target.table} is generated here and written on its origin`,
       );
     if (found.type !== column.type)
       throw new PgquorumError(

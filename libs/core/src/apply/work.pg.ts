@@ -15,6 +15,7 @@ import { dotText, sameDot, type Dot } from '../versioning/version.ts';
 import { int2Array, int8Array, textArray, uuidArray } from '../postgres/binary-array.ts';
 import { CollectionStatements } from './collection-statements.pg.ts';
 import { furthest, requestsOf, type KeyWork, type Planned } from './key-work.ts';
+import { LackingImages } from './lacking-images.pg.ts';
 import { inOrder, readKeyOrder, type KeyOrder } from './key-order.pg.ts';
 import { LocalStates, settled } from './local-states.pg.ts';
 import { LoserRows } from './loser-rows.pg.ts';
@@ -23,7 +24,6 @@ import { isNothing, planKey, type RowSource } from './plan.ts';
 import { RowWrites } from './row-writes.pg.ts';
 import type { ApplySession } from './session.pg.ts';
 import * as sql from './statements.ts';
-import { matchColumns } from './target.pg.ts';
 import type { TargetTable } from './target-table.ts';
 import { writeVersions } from './version-writes.pg.ts';
 
@@ -37,6 +37,7 @@ export class CollectionWork {
   private readonly conflictChanges: ConflictChange[] = [];
   private readonly copying: boolean;
   private readonly copied: boolean;
+  private readonly lacking: LackingImages;
   /** Null where nothing may be copied. */
   private order: KeyOrder | null = null;
   private writing: {
@@ -55,12 +56,13 @@ export class CollectionWork {
     this.local = new LocalStates(this.statements);
     this.copying = copying && table.copyable;
     this.copied = copied;
+    this.lacking = new LackingImages(this.statements);
     for (const change of changes) {
       if (change.kind === 'conflict') {
         this.conflictChanges.push(change);
         continue;
       }
-      if (change.row !== null) matchColumns(table, change.row.table); // drift is found before anything is locked
+      if (change.row !== null) this.lacking.note(change.row.table); // drift is found before anything is locked
       const text = keyText(change.key);
       const known = this.keys.get(text);
       if (known === undefined)
@@ -127,6 +129,7 @@ export class CollectionWork {
     counts.vanished += this.local.vanished;
     counts.written += winners.length;
     counts.skipped += this.keys.size - winners.length;
+    await this.lacking.check(winners);
     const records = await this.newRecords(planned);
     counts.conflicts += records.length;
     counts.found.push(...records);
