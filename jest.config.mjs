@@ -19,5 +19,5 @@ export default {
   moduleNameMapper: { '^#core/(.*)\\.ts$': '<rootDir>/libs/core/src/$1.ts' },
   testPathIgnorePatterns: ['/node_modules/', '/dist/'],
   // A cluster's data folder is large, and has files that end in .snap.
-  modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.pgquorum/'],
+  modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.pgquorum/', '<rootDir>/.cache/'],
 };

@@ -164,7 +164,13 @@ test('a row that a unique index refuses waits for the other one to move, and is 
     const found = await deadLetters(cluster);
     return found.length > 0 && found;
   });
-  expect(letter).toMatchObject({ key: 'one', sqlstate: '23505' });
+  expect(letter).toMatchObject({
+    key: 'one',
+    sqlstate: '23505',
+    message: expect.stringMatching(
+      /"docs_slug_key": the row with key "two" is here already, and that with key "one" came$/,
+    ),
+  });
   // On the other master it frees its slug: there the waiting row arrives.
   await cluster.query(0, `update docs set slug = 'other' where id = 'one'`);
   await cluster.caughtUp();

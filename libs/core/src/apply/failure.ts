@@ -3,6 +3,8 @@ import { PgquorumError } from '../errors/error.ts';
 import { classifySqlState, isConnectionError, sqlStateOf, type ErrorClass } from '../postgres/sqlstate.ts';
 import { LocalWriteSlippedIn, UnversionedRows } from './outcomes.ts';
 
+const uniqueViolation = '23505';
+
 export type Failure =
   | { readonly kind: 'connection' }
   | { readonly kind: 'unversioned'; readonly rows: UnversionedRows }
@@ -11,6 +13,8 @@ export type Failure =
       readonly code: string;
       readonly sqlstate: string | null;
       readonly message: string;
+      /** Of the database's answer, where a constraint is in the way. */
+      readonly constraint?: string | null;
     }
   /** Not an answer of the database: a bug or a broken invariant. The replicator stops rather than guess. */
   | { readonly kind: 'fatal'; readonly error: unknown };
@@ -34,5 +38,8 @@ export function classifyFailure(error: unknown): Failure {
     code: kind === 'operator' ? 'schema_drift' : 'internal',
     sqlstate,
     message: (error as Error).message,
+    ...(sqlstate === uniqueViolation
+      ? { constraint: (error as { constraint?: string }).constraint ?? null }
+      : {}),
   };
 }

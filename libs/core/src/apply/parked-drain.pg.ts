@@ -16,6 +16,7 @@ import {
   type ParkedChange,
 } from './parking.pg.ts';
 import { ApplySession } from './session.pg.ts';
+import { namingBoth } from './standing-row.pg.ts';
 import { stampRows } from './stamp.pg.ts';
 import { applyTransaction } from './transaction.pg.ts';
 import type { EdgeOptions } from './edge.pg.ts';
@@ -146,11 +147,15 @@ export class ParkedDrain {
 
   private async bury(
     one: ParkedChange,
-    failure: { code: string; sqlstate: string | null; message: string },
+    failure: { code: string; sqlstate: string | null; message: string; constraint?: string | null },
   ): Promise<boolean> {
     const session = this.session!;
+    const message = await namingBoth(session, one.change, {
+      ...failure,
+      constraint: failure.constraint ?? null,
+    });
     await session.client.query('begin');
-    await deadLetter(session, this.options.log, one, failure);
+    await deadLetter(session, this.options.log, one, { ...failure, message });
     await removeParked(session, [one.id]);
     await session.client.query('commit');
     this.options.logger.error(
