@@ -32,6 +32,7 @@ import { JobsController } from './http/jobs.controller.ts';
 import { OperatingController } from './http/operating.controller.ts';
 import { PreflightController } from './http/preflight.controller.ts';
 import { VectorsController } from './http/vectors.controller.ts';
+import { VerifyController } from './http/verify.controller.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { ChangeOperations } from './operations/changes.ts';
 import { ClusterOperations } from './operations/cluster.ts';
@@ -41,6 +42,7 @@ import { DeadLetterOperations } from './operations/dead-letters.ts';
 import { EventOperations } from './operations/events.ts';
 import { JobOperations } from './operations/jobs.ts';
 import { VectorOperations } from './operations/vectors.ts';
+import { VerifyOperations } from './operations/verify.ts';
 
 export interface AppParts {
   readonly settings: Settings;
@@ -171,6 +173,12 @@ const operations = (settings: Settings): FactoryProvider[] => [
   ),
   factory(EventOperations, [EventStreams], (streams: EventStreams) => new EventOperations(streams)),
   factory(JobOperations, [JobBoard], (board: JobBoard) => new JobOperations(board)),
+  factory(
+    VerifyOperations,
+    [CollectionDirectory, JobOperations, Nodes],
+    (directory: CollectionDirectory, jobs: JobOperations, nodes: Nodes) =>
+      new VerifyOperations({ directory, jobs, nodes: nodes.all.map((node) => node.name) }),
+  ),
   factory(Dashboard, [], () => new Dashboard()),
 ];
 
@@ -191,6 +199,7 @@ export class AppModule {
         PreflightController,
         ChangesController,
         OperatingController,
+        VerifyController,
       ],
       providers: [
         { provide: Nodes, useValue: nodes },

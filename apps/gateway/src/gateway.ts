@@ -25,6 +25,7 @@ import { DeadLetterOperations } from './operations/dead-letters.ts';
 import { EventOperations } from './operations/events.ts';
 import { JobOperations } from './operations/jobs.ts';
 import { VectorOperations } from './operations/vectors.ts';
+import { VerifyOperations } from './operations/verify.ts';
 
 export interface Gateway {
   readonly host: string;
@@ -92,6 +93,7 @@ async function listen({
     jobs: app.get(JobOperations),
     letters: app.get(DeadLetterOperations),
     changes: app.get(ChangeOperations),
+    verify: app.get(VerifyOperations),
   });
   const grpc = new GrpcStrategy(new GrpcServer({ settings, guard, metrics, logger, services }));
   app.connectMicroservice({ strategy: grpc });

@@ -2,12 +2,14 @@
 import { attachJob, attachWork } from '#core/collections/attach-job.pg.ts';
 import type { JobWork } from '#core/jobs/job.ts';
 import { preflightWork } from '#core/postgres/preflight.pg.ts';
+import { verifyWork } from '#core/verify/verify-job.pg.ts';
 import type { Replication } from './tokens.ts';
 
-export function jobWorks({ settings, log }: Replication): Readonly<Record<string, JobWork>> {
+export function jobWorks({ settings, log, logger }: Replication): Readonly<Record<string, JobWork>> {
   const { cluster, clockDriftMaxMs } = settings;
   return {
     [attachJob]: attachWork(),
     preflight: preflightWork({ cluster, log, clockDriftMaxMs }),
+    verify: verifyWork({ cluster, logger }),
   };
 }

@@ -13,6 +13,7 @@ import type { ClusterOperations } from '../operations/cluster.ts';
 import type { JobOperations } from '../operations/jobs.ts';
 import type { Caller, WriteCall } from '../operations/caller.ts';
 import type { VectorOperations, WriteAnswer } from '../operations/vectors.ts';
+import type { VerifyOperations } from '../operations/verify.ts';
 import { deadLetterMethods } from './dead-letters.ts';
 import {
   readAttach,
@@ -55,6 +56,7 @@ export interface ServiceParts {
   readonly jobs: JobOperations;
   readonly letters: DeadLetterOperations;
   readonly changes: ChangeOperations;
+  readonly verify: VerifyOperations;
 }
 
 interface WriteOptionsMessage {
@@ -310,6 +312,17 @@ const replicationMethods = (cluster: ClusterOperations, conflicts: ConflictOpera
   },
 });
 
+interface VerifyMessage {
+  readonly collection?: string;
+  readonly deep?: boolean;
+  readonly repair?: string;
+}
+
+const verifyMethods = (verify: VerifyOperations) => ({
+  Verify: async ({ collection, deep, repair }: VerifyMessage) =>
+    showJob(await verify.start(given({ collection, deep, repair }))),
+});
+
 const eventMethods = (events: EventOperations) => ({
   Events: async function* (
     { after = '', types }: { after?: string; types?: readonly string[] },
@@ -346,13 +359,14 @@ const clusterMethods = (cluster: ClusterOperations, jobs: JobOperations) => ({
 
 /** By the services' full names. */
 export function makeServices(parts: ServiceParts): Services {
-  const { vectors, collections, conflicts, cluster, events, changes, jobs, letters } = parts;
+  const { vectors, collections, conflicts, cluster, events, changes, jobs, letters, verify } = parts;
   return {
     'pgquorum.v1.Vectors': { ...vectorWrites(vectors), ...vectorReads(vectors) },
     'pgquorum.v1.Collections': collectionMethods(collections),
     'pgquorum.v1.Replication': {
       ...replicationMethods(cluster, conflicts),
       ...deadLetterMethods(letters),
+      ...verifyMethods(verify),
       ...eventMethods(events),
       ...changeMethods(changes),
     },

@@ -83,26 +83,29 @@ export class StateReader {
 
   async #read(keys: readonly KeyTexts[], next: KeyTexts | null): Promise<StateBatch> {
     if (keys.length === 0) return { changes: [], states: 0, rowless: [], next };
-    const found = [...(await readStates(this.#client, this.#source, keys)).values()];
-    const records = await this.#closedRecords(keys);
+    const states = await readStates(this.#client, this.#source, keys);
+    const stateless = keys.filter((key) => !states.has(keyText(key)));
+    const records = await this.#otherRecords(keys, stateless);
     await waitFlushed(this.#client);
     const { columns } = this.#source.image;
+    const found = [...states.values()];
     const rowless = found.filter(
       ({ row }) => row !== null && columns.some((column, at) => column.isKey && row.values[at] === null),
     );
-    const states = found.filter((change) => !rowless.includes(change));
+    const whole = found.filter((change) => !rowless.includes(change));
     return {
-      changes: [...states, ...records],
-      states: states.length,
+      changes: [...whole, ...records],
+      states: whole.length,
       rowless: rowless.map((change) => change.key),
       next,
     };
   }
 
-  async #closedRecords(keys: readonly KeyTexts[]): Promise<ConflictChange[]> {
+  /** Those that are closed, and those of keys that have no state to carry them: what returned after it was purged. */
+  async #otherRecords(keys: readonly KeyTexts[], stateless: readonly KeyTexts[]): Promise<ConflictChange[]> {
     const { rows } = await this.#client.query<{ record: ConflictJson }>(
-      `select ${conflictJsonSql('c')} as record from pgquorum.conflict c where c.collection = $1 and c.key = any($2::text[]) and c.state <> 'open'`,
-      [this.#source.collection, keys.map(keyText)],
+      `select ${conflictJsonSql('c')} as record from pgquorum.conflict c where c.collection = $1 and c.key = any($2::text[]) and (c.state <> 'open' or c.key = any($3::text[]))`,
+      [this.#source.collection, keys.map(keyText), stateless.map(keyText)],
     );
     return rows
       .map((row) => recordFromJson(row.record))

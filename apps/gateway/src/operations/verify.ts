@@ -1,0 +1,26 @@
+/** The verb that compares masters and mends what differs. */
+import type { CollectionDirectory } from '#core/collections/directory.pg.ts';
+import { deadlineIn } from '#core/postgres/session.pg.ts';
+import type { JobView } from '#core/jobs/job.ts';
+import { parseVerifyRequest, verifyArguments } from '#core/verify/request.ts';
+import { defaultTimeoutMs } from '#core/writes/consistency.ts';
+import type { JobOperations } from './jobs.ts';
+
+export class VerifyOperations {
+  readonly #directory: CollectionDirectory;
+  readonly #jobs: JobOperations;
+  readonly #nodes: readonly string[];
+
+  constructor(parts: { directory: CollectionDirectory; jobs: JobOperations; nodes: readonly string[] }) {
+    this.#directory = parts.directory;
+    this.#jobs = parts.jobs;
+    this.#nodes = parts.nodes;
+  }
+
+  async start(body: unknown): Promise<JobView> {
+    const request = parseVerifyRequest(body, this.#nodes);
+    if (request.collection !== null)
+      await this.#directory.get(request.collection, deadlineIn(defaultTimeoutMs));
+    return this.#jobs.start({ kind: 'verify', arguments: verifyArguments(request), unit: 'shards' });
+  }
+}
