@@ -1302,6 +1302,24 @@ WITH (fillfactor='50');
 COMMENT ON TABLE pgquorum.progress IS 'How far each lane has applied each stream; written in the transaction that applied it.';
 
 --
+-- Name: published; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.published (
+    format text NOT NULL,
+    stream integer NOT NULL,
+    generation text NOT NULL,
+    "position" bigint NOT NULL
+)
+WITH (fillfactor='50');
+
+--
+-- Name: TABLE published; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.published IS 'How far the changes in this node''s topic have been published again in another format. Written once they are durable there.';
+
+--
 -- Name: pulse; Type: TABLE; Schema: pgquorum; Owner: -
 --
 
@@ -1602,6 +1620,13 @@ ALTER TABLE ONLY pgquorum.pause
 
 ALTER TABLE ONLY pgquorum.progress
     ADD CONSTRAINT progress_pkey PRIMARY KEY (origin, log, stream, lane);
+
+--
+-- Name: published published_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.published
+    ADD CONSTRAINT published_pkey PRIMARY KEY (format, stream);
 
 --
 -- Name: pulse pulse_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -

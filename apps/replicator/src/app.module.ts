@@ -14,6 +14,7 @@ import { HeartbeatRunner } from './heartbeat.runner.ts';
 import { HousekeepingRunner } from './housekeeping.runner.ts';
 import { JobsRunner } from './jobs.runner.ts';
 import { ReplicationMetrics } from './metrics.ts';
+import { PublishRunner } from './publish.runner.ts';
 import { ResolversRunner } from './resolvers.runner.ts';
 import { ResyncRunner } from './resync.runner.ts';
 import { StatusServer } from './status.server.ts';
@@ -30,6 +31,7 @@ class ReplicatorModule {
         HeartbeatRunner,
         ClocksRunner,
         FeedRunner,
+        PublishRunner,
         EdgesRunner,
         HousekeepingRunner,
         FoldingRunner,
@@ -51,6 +53,11 @@ export async function startReplicator(settings: Settings, logger: Logger): Promi
       'PGQUORUM_NODES is not set: a replicator needs the list of masters',
     );
   const log = settings.kafkaBrokers === undefined ? 'wal' : 'kafka';
+  if (log === 'wal' && settings.changeFormat !== 'protobuf')
+    throw new PgquorumError(
+      'settings_invalid',
+      `PGQUORUM_CHANGE_FORMAT is ${settings.changeFormat}: topics in a format need PGQUORUM_KAFKA_BROKERS`,
+    );
   const { nodes, unreachable } = await openCluster({ nodes: settings.nodes, cluster: settings.cluster, log });
   const names = settings.replicatorNodes ?? nodes.map((node) => node.name);
   const unknown = names.filter((name) => !nodes.some((node) => node.name === name));

@@ -1,6 +1,8 @@
 /** Opens the change log that the settings name: the composition of core's adapters, nothing more. */
 import type pg from 'pg';
 import { setGeneration, type EdgeStart } from '#core/apply/progress.pg.ts';
+import { CloudEventEncoder } from '#core/changelog/cloud-event.ts';
+import { DebeziumEncoder, type DebeziumOptions } from '#core/changelog/debezium.ts';
 import { KafkaLogReader } from '#core/changelog/reader.kafka.ts';
 import { changeCodec } from '#core/changelog/schema.files.ts';
 import { KafkaLogWriter } from '#core/changelog/writer.kafka.ts';
@@ -11,7 +13,8 @@ import { topicEnd } from '#core/changelog/topic.kafka.ts';
 import { noteSlot, noteTopic } from '#core/resync/note.pg.ts';
 import type { NotedPosition } from '#core/resync/store.pg.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
-import { topicName } from '#core/topology/names.ts';
+import { formatTopicName, topicName } from '#core/topology/names.ts';
+import type { NodeNumber } from '#core/versioning/version.ts';
 import type { Replication } from './tokens.ts';
 
 export function openWal(
@@ -97,6 +100,53 @@ export function notePosition(
   const { cluster } = replication.settings;
   if (replication.log === 'wal') return noteSlot({ cluster, origin, target }, signal);
   return noteTopic(origin, () => topicEnd(kafkaOf(replication), topicName(cluster, origin.name)), signal);
+}
+
+/** Of the origin's own topic, for publishing it again. */
+export function openTopic(
+  replication: Replication,
+  origin: ClusterNode,
+  generation: string | null,
+): KafkaLogReader {
+  return new KafkaLogReader({
+    kafka: kafkaOf(replication),
+    topic: topicName(replication.settings.cluster, origin.name),
+    origin: origin.number,
+    codec: changeCodec(),
+    generation,
+    observer: observerOf(replication, 'publishing'),
+  });
+}
+
+type JsonFormat = Exclude<Replication['settings']['changeFormat'], 'protobuf'>;
+
+export function openFormatWriter(
+  replication: Replication,
+  origin: ClusterNode,
+  { format, tableOf }: { format: JsonFormat; tableOf: DebeziumOptions['tableOf'] },
+): Promise<ChangeLogWriter> {
+  const { settings, nodes } = replication;
+  const { cluster } = settings;
+  const names = new Map(nodes.flatMap(({ number, spare, name }) => [[number, name], [spare, name]] as const)); // prettier-ignore
+  const nameOf = (number: number): string => names.get(number as NodeNumber) ?? String(number);
+  return KafkaLogWriter.open({
+    kafka: kafkaOf(replication),
+    topic: formatTopicName(cluster, origin.name, format),
+    origin: origin.number,
+    originName: origin.name,
+    settings: { partitions: settings.kafkaPartitions, replication: settings.kafkaReplication },
+    codec:
+      format === 'cloudevents'
+        ? new CloudEventEncoder({ cluster, nameOf })
+        : new DebeziumEncoder({
+            name: topicName(cluster, origin.name),
+            cluster,
+            withSchema: format === 'debezium-schema',
+            tableOf,
+          }),
+    compression: settings.compression,
+    observer: observerOf(replication, 'publishing'),
+  });
 }
 
 export function openWriter(replication: Replication, origin: ClusterNode): Promise<ChangeLogWriter> {

@@ -7,6 +7,7 @@ export class ReplicationMetrics {
   readonly openConflicts: Gauge<'node' | 'collection'>;
   readonly batchSeconds: Histogram<'origin' | 'target'>;
   readonly fed: Counter<'origin'>;
+  readonly published: Counter<'origin' | 'format'>;
   readonly resolved: Counter<'node' | 'collection'>;
   readonly resolverFailures: Counter<'node' | 'collection'>;
   readonly resyncing: Gauge<'origin' | 'target'>;
@@ -48,6 +49,7 @@ export class ReplicationMetrics {
       labelNames: ['origin'],
       registers,
     });
+    this.published = publishedCounter(registry);
     this.resolved = new Counter({
       name: 'pgquorum_conflicts_resolved_total',
       help: 'Conflicts resolved by custom resolvers.',
@@ -75,6 +77,14 @@ export class ReplicationMetrics {
     });
   }
 }
+
+const publishedCounter = (registry: Registry): Counter<'origin' | 'format'> =>
+  new Counter({
+    name: 'pgquorum_changes_published_total',
+    help: 'Changes of an origin published again in a format for others.',
+    labelNames: ['origin', 'format'],
+    registers: [registry],
+  });
 
 const resyncingGauge = (registry: Registry): Gauge<'origin' | 'target'> =>
   new Gauge({

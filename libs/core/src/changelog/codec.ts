@@ -34,13 +34,17 @@ export const header = {
   lsn: 'lsn',
 } as const;
 
-export class ChangeCodec {
+/** Makes messages of changes; the writer of a topic needs no more of a format. */
+export interface ChangeEncoder {
+  record(change: Change, commit: Commit, originName: string): RecordContent;
+}
+
+export class ChangeCodec implements ChangeEncoder {
   readonly #type: Type;
   readonly #plain: Type;
   readonly #write: WriteMessage;
   readonly #messages: ChangeMessages;
-  /** Of the commit that was encoded last: its texts are the same for all its changes. */
-  #texts: { commit: Commit; time: string; lsn: string } | undefined;
+  readonly #headers = new ChangeHeaders(PROTOBUF);
 
   constructor(schema: Root) {
     this.#type = textAsBytes(schema).lookupType('pgquorum.v1.Change');
@@ -61,7 +65,7 @@ export class ChangeCodec {
     const id = eventId(change, commit);
     return {
       key: messageKey(change),
-      headers: this.#headers(change, commit, id),
+      headers: this.#headers.of(change, commit, id),
       writeValue: (into) => this.#write(this.#messages.message(change, commit, { id, originName }), into),
     };
   }
@@ -85,7 +89,28 @@ export class ChangeCodec {
     });
   }
 
-  #headers(change: Change, commit: Commit, id: string): Record<string, string> {
+  #parse(value: Buffer): ChangeMessage {
+    try {
+      return this.#type.decode(value) as unknown as ChangeMessage;
+    } catch (cause) {
+      throw new PgquorumError('invariant_broken', 'a change log message is not a pgquorum.v1.Change', {
+        cause,
+      });
+    }
+  }
+}
+
+/** What stands beside the value in any format. */
+export class ChangeHeaders {
+  readonly #contentType: string;
+  /** Of the commit that was encoded last: its texts are the same for all its changes. */
+  #texts: { commit: Commit; time: string; lsn: string } | undefined;
+
+  constructor(contentType: string) {
+    this.#contentType = contentType;
+  }
+
+  of(change: Change, commit: Commit, id: string): Record<string, string> {
     if (this.#texts?.commit !== commit)
       this.#texts = {
         commit,
@@ -95,22 +120,12 @@ export class ChangeCodec {
     const headers: Record<string, string> = {
       [header.id]: id,
       [header.operation]: operationText(change),
-      [header.contentType]: PROTOBUF,
+      [header.contentType]: this.#contentType,
       [header.commitTime]: this.#texts.time,
       [header.lsn]: this.#texts.lsn,
     };
     if (change.kind !== 'heartbeat') headers[header.collection] = change.collection;
     return headers;
-  }
-
-  #parse(value: Buffer): ChangeMessage {
-    try {
-      return this.#type.decode(value) as unknown as ChangeMessage;
-    } catch (cause) {
-      throw new PgquorumError('invariant_broken', 'a change log message is not a pgquorum.v1.Change', {
-        cause,
-      });
-    }
   }
 }
 

@@ -1,8 +1,8 @@
 /**
  * One value of a row, from Postgres's binary format to JSON text. Pure.
  *
- * `plain` is what the API shows: json as it is, vectors as arrays, times as RFC 3339. `debezium` is what Debezium's Postgres connector sends without
- * schemas: json as a string, dates as days, timestamps as microseconds, bytes as base64. Numbers keep every digit: they are written as text.
+ * `plain` is what the API shows: json as it is, vectors as arrays, times as RFC 3339. `debezium` is what Debezium's Postgres connector sends: json and
+ * numeric as strings, dates as days, timestamps as microseconds, bytes as base64. Numbers keep every digit: they are written as text.
  */
 import { toForm, type ValueForm } from './column-value.ts';
 import { numericText } from './numeric-text.ts';
@@ -14,7 +14,7 @@ const isJsonType = (type: string): boolean => type === 'json' || type === 'jsonb
 
 export function jsonValue(type: string, value: Buffer | null, style: JsonStyle): string {
   if (value === null) return 'null';
-  if (type === 'numeric') return numericJson(value);
+  if (type === 'numeric') return numericJson(value, style);
   if (style === 'debezium') {
     const special = debeziumTime(type, value);
     if (special !== null) return special;
@@ -49,9 +49,9 @@ function numberJson(type: string, value: number): string {
   return type === 'float4' ? singleText(value) : Object.is(value, -0) ? '-0' : String(value);
 }
 
-function numericJson(value: Buffer): string {
+function numericJson(value: Buffer, style: JsonStyle): string {
   const text = numericText(value);
-  return /^-?\d/.test(text) ? text : JSON.stringify(text);
+  return style === 'plain' && /^-?\d/.test(text) ? text : JSON.stringify(text);
 }
 
 /** Of a single-precision number: the shortest decimal that rounds to it; the double's own has up to 17 digits. */
@@ -88,7 +88,7 @@ function halfNumber(bits: number): number {
   return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
 }
 
-/** Indices count from 0, as in the API; Debezium's SparseDoubleVector is a map from index to number. */
+/** Indices count from 0, as in the API; in Debezium's shape it is pgvector's own text, which databases read and which counts from 1. */
 function sparseJson(
   { dimension = 0, indices = [], values = new Uint8Array() }: NonNullable<ValueForm['sparsevec']>,
   style: JsonStyle,
@@ -96,8 +96,9 @@ function sparseJson(
   const numbers = floats(values, 'vector').map(singleText);
   if (style === 'plain')
     return `{"indices":[${indices.join(',')}],"values":[${numbers.join(',')}],"dimension":${dimension}}`;
-  const entries = indices.map((index, at) => `"${index}":${numbers[at]!}`);
-  return `{"dimensions":${dimension},"vector":{${entries.join(',')}}}`;
+  return JSON.stringify(
+    `{${indices.map((index, at) => `${index + 1}:${numbers[at]!}`).join(',')}}/${dimension}`,
+  );
 }
 
 function bitText({ length = 0, data = new Uint8Array() }: NonNullable<ValueForm['bits']>): string {
@@ -114,13 +115,16 @@ function bytesJson(type: string, bytes: Uint8Array, style: JsonStyle): string {
 const epochDays = 10_957; // from 1970-01-01 to 2000-01-01
 const epochMicros = 946_684_800_000_000n;
 
-/** io.debezium.time.Date and MicroTimestamp; what is infinite is left to the form in bytes. */
+/** io.debezium.time.Date and MicroTimestamp; infinity stays the greatest number, minus infinity the least. */
 function debeziumTime(type: string, value: Buffer): string | null {
   if (type === 'date' && value.length === 4) {
     const days = value.readInt32BE(0);
-    return Math.abs(days) === 0x7fffffff || days === -0x80000000 ? null : String(days + epochDays);
+    return String(isExtreme(BigInt(days), 31n) ? days : days + epochDays);
   }
   if (type !== 'timestamp' || value.length !== 8) return null;
   const micros = value.readBigInt64BE(0);
-  return micros === 2n ** 63n - 1n || micros === -(2n ** 63n) ? null : String(micros + epochMicros);
+  return String(isExtreme(micros, 63n) ? micros : micros + epochMicros);
 }
+
+const isExtreme = (value: bigint, bits: bigint): boolean =>
+  value === 2n ** bits - 1n || value === -(2n ** bits);

@@ -5,7 +5,7 @@ import { PgquorumError } from '../errors/error.ts';
 import type { NodeNumber } from '../versioning/version.ts';
 import type { LogBatch } from './change.ts';
 import type { KafkaAddress, KafkaObserver } from './client.kafka.ts';
-import type { ChangeCodec } from './codec.ts';
+import type { ChangeEncoder } from './codec.ts';
 import { Lane } from './lane.kafka.ts';
 import type { ChangeLogWriter, HeldPositions } from './port.ts';
 import { streamsOf } from './streams.ts';
@@ -18,7 +18,7 @@ export interface KafkaLogWriterOptions {
   /** Name of the origin, for consumers. */
   readonly originName: string;
   readonly settings: TopicSettings;
-  readonly codec: ChangeCodec;
+  readonly codec: ChangeEncoder;
   readonly compression?: 'none' | 'gzip' | undefined;
   readonly observer?: KafkaObserver | undefined;
   /** Requests on the wire at a time; default 4. */

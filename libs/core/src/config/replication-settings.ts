@@ -23,6 +23,12 @@ export const replicationSettings = {
     'none',
     'Compression of messages in Kafka.',
   ),
+  changeFormat: setting(
+    'PGQUORUM_CHANGE_FORMAT',
+    z.enum(['protobuf', 'cloudevents', 'debezium', 'debezium-schema']),
+    'protobuf',
+    'With Kafka: anything but protobuf publishes every change once more, as JSON of this shape, in a topic of its own beside each topic.',
+  ),
   applyLanes: setting('PGQUORUM_APPLY_LANES', integer(1, 64), 2, 'Parallel appliers per edge, by shard.'),
   transactionBytesMax: setting(
     'PGQUORUM_TRANSACTION_BYTES_MAX',

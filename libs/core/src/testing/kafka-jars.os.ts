@@ -11,26 +11,48 @@ export const kafkaVersion = '4.1.0';
 const log4jVersion = '2.24.3';
 const downloadMsMax = 300_000;
 
-/** Kafka logs through SLF4J and brings no binding; without one a broker that cannot start would not say why. */
-const pom = `<project xmlns="http://maven.apache.org/POM/4.0.0">
+interface Artifact {
+  readonly group: string;
+  readonly name: string;
+  readonly version: string;
+}
+
+const pomOf = (artifacts: readonly Artifact[]): string => `<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>pgquorum.testing</groupId>
-  <artifactId>kafka-distribution</artifactId>
+  <artifactId>jars</artifactId>
   <version>1</version>
   <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId>
-      <artifactId>kafka_2.13</artifactId>
-      <version>${kafkaVersion}</version>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.logging.log4j</groupId>
-      <artifactId>log4j-slf4j-impl</artifactId>
-      <version>${log4jVersion}</version>
-    </dependency>
+${artifacts
+  .map(
+    ({ group, name, version }) =>
+      `    <dependency><groupId>${group}</groupId><artifactId>${name}</artifactId><version>${version}</version></dependency>`,
+  )
+  .join('\n')}
   </dependencies>
 </project>
 `;
+
+/** Kafka logs through SLF4J and brings no binding; without one a broker that cannot start would not say why. */
+const logging: Artifact = {
+  group: 'org.apache.logging.log4j',
+  name: 'log4j-slf4j-impl',
+  version: log4jVersion,
+};
+
+const kafkaArtifacts: readonly Artifact[] = [
+  { group: 'org.apache.kafka', name: 'kafka_2.13', version: kafkaVersion },
+  logging,
+];
+
+/** Kafka Connect with its sink into files, and what Debezium's consumers are made of. */
+const debeziumVersion = '3.2.0.Final';
+const connectArtifacts: readonly Artifact[] = [
+  { group: 'org.apache.kafka', name: 'connect-runtime', version: kafkaVersion },
+  { group: 'org.apache.kafka', name: 'connect-file', version: kafkaVersion },
+  { group: 'io.debezium', name: 'debezium-core', version: debeziumVersion },
+  logging,
+];
 
 export type KafkaAvailability = { kind: 'available'; jars: string } | { kind: 'unavailable'; reason: string };
 
@@ -58,19 +80,29 @@ async function javaProblem(): Promise<string | undefined> {
 }
 
 /** The jars alone: an image that brings its own Java can be made without one here that is new enough. */
-export async function kafkaJars(): Promise<KafkaAvailability> {
-  const folder = join(machineCacheDir(), `kafka-${kafkaVersion}`);
+export const kafkaJars = (): Promise<KafkaAvailability> => mavenJars(`kafka-${kafkaVersion}`, kafkaArtifacts);
+
+/** Kafka Connect and Debezium's classes, downloaded on first use; or why they cannot be had. */
+export async function connectAvailable(): Promise<KafkaAvailability> {
+  const java = await javaProblem();
+  return java === undefined
+    ? mavenJars(`connect-${kafkaVersion}-debezium-${debeziumVersion}`, connectArtifacts)
+    : { kind: 'unavailable', reason: java };
+}
+
+async function mavenJars(name: string, artifacts: readonly Artifact[]): Promise<KafkaAvailability> {
+  const folder = join(machineCacheDir(), name);
   const jars = join(folder, 'libs');
   mkdirSync(folder, { recursive: true, mode: 0o755 });
   const lock = await waitForLock(`${folder}.lock`, downloadMsMax);
   try {
     if (existsSync(jars)) return { kind: 'available', jars };
-    writeFileSync(join(folder, 'pom.xml'), pom);
+    writeFileSync(join(folder, 'pom.xml'), pomOf(artifacts));
     const fresh = `${jars}.new`;
     rmSync(fresh, { recursive: true, force: true });
     const goal = ['dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${fresh}`];
     const maven = await run('mvn', ['-q', '-B', ...goal], { cwd: folder, timeoutMs: downloadMsMax });
-    if (maven.code !== 0) return { kind: 'unavailable', reason: mavenProblem(maven) };
+    if (maven.code !== 0) return { kind: 'unavailable', reason: mavenProblem(maven, name) };
     renameSync(fresh, jars);
     return { kind: 'available', jars };
   } finally {
@@ -79,8 +111,8 @@ export async function kafkaJars(): Promise<KafkaAvailability> {
 }
 
 /** Maven explains itself on its standard output. */
-function mavenProblem({ code, stdout, stderr }: RunResult): string {
-  if (code === 127) return "Maven is needed to fetch Kafka's jars (Debian: apt-get install maven)";
+function mavenProblem({ code, stdout, stderr }: RunResult, name: string): string {
+  if (code === 127) return `Maven is needed to fetch the jars of ${name} (Debian: apt-get install maven)`;
   const explained = stdout.split('\n').find((line) => line.includes('ERROR')) ?? stderr.split('\n')[0];
-  return `Maven could not fetch the jars of Kafka ${kafkaVersion}: ${explained}`;
+  return `Maven could not fetch the jars of ${name}: ${explained}`;
 }

@@ -23,4 +23,8 @@ export const followSlot = (cluster: string, origin: NodeNumber, suffix: string):
 
 export const topicName = (cluster: string, originName: string): string => `pgquorum.${cluster}.${originName}`;
 
+/** The topic of a format for others, beside the one that the masters read. Names of nodes have no dots. */
+export const formatTopicName = (cluster: string, originName: string, format: string): string =>
+  `${topicName(cluster, originName)}.${format}`;
+
 export type LogKind = 'wal' | 'kafka';
