@@ -69,12 +69,7 @@ export class ReplicationMetrics {
       labelNames: ['loop'],
       registers,
     });
-    this.restarts = new Counter({
-      name: 'pgquorum_loop_restarts_total',
-      help: 'How often a loop of this process broke and was started again.',
-      labelNames: ['loop'],
-      registers,
-    });
+    this.restarts = restartsCounter(registry);
   }
 }
 
@@ -83,6 +78,14 @@ const publishedCounter = (registry: Registry): Counter<'origin' | 'format'> =>
     name: 'pgquorum_changes_published_total',
     help: 'Changes of an origin published again in a format for others.',
     labelNames: ['origin', 'format'],
+    registers: [registry],
+  });
+
+const restartsCounter = (registry: Registry): Counter<'loop'> =>
+  new Counter({
+    name: 'pgquorum_loop_restarts_total',
+    help: 'How often a loop of this process broke and was started again.',
+    labelNames: ['loop'],
     registers: [registry],
   });
 
