@@ -1456,6 +1456,27 @@ COMMENT ON COLUMN pgquorum.source.synced IS 'How often a position was noted anew
 COMMENT ON COLUMN pgquorum.source.fed IS 'With Kafka: the generation of the capture that feeds the topic. Another one means that changes never came to the topic.';
 
 --
+-- Name: throttle; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.throttle (
+    only_row boolean DEFAULT true NOT NULL,
+    bytes_per_second bigint,
+    total_bytes_per_second bigint,
+    revision bigint NOT NULL,
+    setter uuid NOT NULL,
+    set_by text NOT NULL,
+    set_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT throttle_only_row CHECK (only_row)
+);
+
+--
+-- Name: TABLE throttle; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.throttle IS 'The limits on what edges read, null = none. Of the nodes'' rows the one with the greatest (revision, setter) is true. No row = as the settings say.';
+
+--
 -- Name: unfolded; Type: TABLE; Schema: pgquorum; Owner: -
 --
 
@@ -1662,6 +1683,13 @@ ALTER TABLE ONLY pgquorum.shard_role
 
 ALTER TABLE ONLY pgquorum.source
     ADD CONSTRAINT source_pkey PRIMARY KEY (origin, log);
+
+--
+-- Name: throttle throttle_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.throttle
+    ADD CONSTRAINT throttle_pkey PRIMARY KEY (only_row);
 
 --
 -- Name: unfolded unfolded_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -

@@ -1,6 +1,8 @@
 /** The composition root: core classes are plain and are put together here. */
 import { Module, type DynamicModule, type FactoryProvider } from '@nestjs/common';
 import { ChangeStreams } from '#core/changes/streams.process.ts';
+import { limitsOf } from '#core/bandwidth/limits.ts';
+import { ThrottleStore } from '#core/bandwidth/store.pg.ts';
 import { CollectionDirectory } from '#core/collections/directory.pg.ts';
 import type { Settings } from '#core/config/settings.ts';
 import { RecordTransactions } from '#core/conflicts/record-transaction.pg.ts';
@@ -31,6 +33,7 @@ import { EventsController } from './http/events.controller.ts';
 import { JobsController } from './http/jobs.controller.ts';
 import { OperatingController } from './http/operating.controller.ts';
 import { PreflightController } from './http/preflight.controller.ts';
+import { ThrottleController } from './http/throttle.controller.ts';
 import { VectorsController } from './http/vectors.controller.ts';
 import { VerifyController } from './http/verify.controller.ts';
 import { GatewayMetrics } from './metrics.ts';
@@ -41,6 +44,7 @@ import { ConflictOperations } from './operations/conflicts.ts';
 import { DeadLetterOperations } from './operations/dead-letters.ts';
 import { EventOperations } from './operations/events.ts';
 import { JobOperations } from './operations/jobs.ts';
+import { ThrottleOperations } from './operations/throttle.ts';
 import { VectorOperations } from './operations/vectors.ts';
 import { VerifyOperations } from './operations/verify.ts';
 
@@ -127,6 +131,11 @@ const cluster = (settings: Settings): FactoryProvider[] => [
   factory(EventStreams, [Nodes], (nodes: Nodes) => new EventStreams(nodes)),
   factory(JobBoard, [Nodes], (nodes: Nodes) => new JobBoard(nodes, settings)),
   factory(ChangeStreams, [Nodes], (nodes: Nodes) => openChangeStreams(settings, nodes)),
+  factory(
+    ThrottleOperations,
+    [Nodes],
+    (nodes: Nodes) => new ThrottleOperations(new ThrottleStore(nodes, limitsOf(settings))),
+  ),
   factory(StatusBoard, [Nodes], (nodes: Nodes) => new StatusBoard(nodes, settings)),
 ];
 
@@ -200,6 +209,7 @@ export class AppModule {
         ChangesController,
         OperatingController,
         VerifyController,
+        ThrottleController,
       ],
       providers: [
         { provide: Nodes, useValue: nodes },

@@ -24,6 +24,7 @@ import { ConflictOperations } from './operations/conflicts.ts';
 import { DeadLetterOperations } from './operations/dead-letters.ts';
 import { EventOperations } from './operations/events.ts';
 import { JobOperations } from './operations/jobs.ts';
+import { ThrottleOperations } from './operations/throttle.ts';
 import { VectorOperations } from './operations/vectors.ts';
 import { VerifyOperations } from './operations/verify.ts';
 
@@ -92,6 +93,7 @@ async function listen({
     events: app.get(EventOperations),
     jobs: app.get(JobOperations),
     letters: app.get(DeadLetterOperations),
+    throttle: app.get(ThrottleOperations),
     changes: app.get(ChangeOperations),
     verify: app.get(VerifyOperations),
   });

@@ -4,6 +4,8 @@ import { NestFactory } from '@nestjs/core';
 import type { Settings } from '#core/config/settings.ts';
 import { PgquorumError } from '#core/errors/error.ts';
 import type { Logger } from '#core/observability/logger.process.ts';
+import { limitsOf } from '#core/bandwidth/limits.ts';
+import { Paces } from '#core/bandwidth/pace.ts';
 import { createRegistry } from '#core/observability/metrics.process.ts';
 import { openCluster } from '#core/topology/open-cluster.pg.ts';
 import { ClocksRunner } from './clocks.runner.ts';
@@ -18,6 +20,7 @@ import { PublishRunner } from './publish.runner.ts';
 import { ResolversRunner } from './resolvers.runner.ts';
 import { ResyncRunner } from './resync.runner.ts';
 import { StatusServer } from './status.server.ts';
+import { ThrottleRunner } from './throttle.runner.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
 import { WatchRunner } from './watch.runner.ts';
 
@@ -39,6 +42,7 @@ class ReplicatorModule {
         JobsRunner,
         ResyncRunner,
         WatchRunner,
+        ThrottleRunner,
         StatusServer,
       ],
     };
@@ -68,10 +72,11 @@ export async function startReplicator(settings: Settings, logger: Logger): Promi
     );
   const served = nodes.filter((node) => names.includes(node.name));
   const metrics = new ReplicationMetrics(createRegistry({ app: 'replicator', cluster: settings.cluster }));
+  const paces = new Paces(limitsOf(settings), () => performance.now());
   if (unreachable.length > 0) logger.warn({ unreachable }, 'started without some nodes');
   logger.info({ log, serves: served.map((node) => node.name) }, 'replicator started');
   return NestFactory.createApplicationContext(
-    ReplicatorModule.with({ settings, log, nodes, served, logger, metrics }),
+    ReplicatorModule.with({ settings, log, nodes, served, logger, metrics, paces }),
     { logger: false },
   );
 }

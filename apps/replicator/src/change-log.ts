@@ -1,5 +1,6 @@
 /** Opens the change log that the settings name: the composition of core's adapters, nothing more. */
 import type pg from 'pg';
+import type { Pace } from '#core/bandwidth/pace.ts';
 import { setGeneration, type EdgeStart } from '#core/apply/progress.pg.ts';
 import { CloudEventEncoder } from '#core/changelog/cloud-event.ts';
 import { DebeziumEncoder, type DebeziumOptions } from '#core/changelog/debezium.ts';
@@ -21,6 +22,7 @@ export function openWal(
   { settings, logger }: Replication,
   origin: ClusterNode,
   start: EdgeStart,
+  pace?: Pace,
 ): WalChangeLog {
   if (start.source.slot === null)
     throw new PgquorumError('invariant_broken', `the source of origin ${origin.name} names no slot`);
@@ -30,6 +32,7 @@ export function openWal(
     slot: start.source.slot,
     publication: start.source.publication,
     transactionBytesMax: settings.transactionBytesMax,
+    pace,
     onRowless: (collection, keys) =>
       logger.warn(
         { collection, keys: keys.length },
@@ -54,10 +57,11 @@ function observerOf({ logger }: Replication, doing: string) {
 
 export async function openReader(
   replication: Replication,
-  from: { origin: ClusterNode; start: EdgeStart; control: pg.Client },
+  from: { origin: ClusterNode; target: ClusterNode; start: EdgeStart; control: pg.Client },
 ): Promise<ChangeLogReader> {
-  const { origin, start, control } = from;
-  if (replication.log === 'wal') return openWal(replication, origin, start);
+  const { origin, target, start, control } = from;
+  const pace = replication.paces.of(origin.number, target.number);
+  if (replication.log === 'wal') return openWal(replication, origin, start, pace);
   const reader = new KafkaLogReader({
     kafka: kafkaOf(replication),
     topic: topicName(replication.settings.cluster, origin.name),
@@ -65,6 +69,7 @@ export async function openReader(
     codec: changeCodec(),
     generation: start.source.generation === '' ? null : start.source.generation,
     observer: observerOf(replication, 'reading'),
+    pace,
   });
   return keepingGeneration(reader, (generation) =>
     setGeneration(control, { origin: origin.number, log: 'kafka', generation }),

@@ -41,7 +41,7 @@ export class EdgesRunner implements OnApplicationBootstrap, BeforeApplicationShu
           origin,
           target,
           log,
-          openReader: (start, control) => openReader(this.#replication, { origin, start, control }),
+          openReader: (start, control) => openReader(this.#replication, { origin, target, start, control }),
           lanes: settings.applyLanes,
           batchSize: settings.batchSize,
           syncIntervalMs: settings.syncIntervalMs,
@@ -50,6 +50,8 @@ export class EdgesRunner implements OnApplicationBootstrap, BeforeApplicationShu
           onHealthy: healthy,
           note: (aborting) => notePosition(this.#replication, { origin, target }, aborting),
           onResync: (resyncing) => metrics.resyncing.set(labels, resyncing ? 1 : 0),
+          onSetAside: (outcome) => metrics.edge.setAside.inc({ ...labels, outcome }),
+          onQueued: (changes) => metrics.edge.queued.set(labels, changes),
           onApplied: (counts, durationMs) => {
             metrics.applied.inc({ ...labels, outcome: 'written' }, counts.written);
             metrics.applied.inc({ ...labels, outcome: 'skipped' }, counts.skipped);

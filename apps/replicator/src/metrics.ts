@@ -11,6 +11,7 @@ export class ReplicationMetrics {
   readonly resolved: Counter<'node' | 'collection'>;
   readonly resolverFailures: Counter<'node' | 'collection'>;
   readonly resyncing: Gauge<'origin' | 'target'>;
+  readonly edge: ReturnType<typeof edgeMetrics>;
   readonly running: Gauge<'loop'>;
   readonly restarts: Counter<'loop'>;
   readonly registry: Registry;
@@ -36,13 +37,7 @@ export class ReplicationMetrics {
       labelNames: ['node', 'collection'],
       registers,
     });
-    this.batchSeconds = new Histogram({
-      name: 'pgquorum_apply_batch_seconds',
-      help: 'Time of an apply transaction.',
-      labelNames: ['origin', 'target'],
-      buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5],
-      registers,
-    });
+    this.batchSeconds = batchHistogram(registry);
     this.fed = new Counter({
       name: 'pgquorum_changes_fed_total',
       help: 'Changes of an origin appended to its topic.',
@@ -63,6 +58,7 @@ export class ReplicationMetrics {
       registers,
     });
     this.resyncing = resyncingGauge(registry);
+    this.edge = edgeMetrics(registry);
     this.running = new Gauge({
       name: 'pgquorum_loop_running',
       help: '1 while a loop of this process runs.',
@@ -94,5 +90,52 @@ const resyncingGauge = (registry: Registry): Gauge<'origin' | 'target'> =>
     name: 'pgquorum_edge_resyncing',
     help: '1 while a target copies what an edge into it has missed.',
     labelNames: ['origin', 'target'],
+    registers: [registry],
+  });
+
+/** The stages of an edge before and beside the applying. */
+function edgeMetrics(registry: Registry) {
+  const registers = [registry];
+  const labelNames = ['origin', 'target'] as const;
+  return {
+    setAside: new Counter({
+      name: 'pgquorum_changes_set_aside_total',
+      help: 'Changes that could not be applied when they came: parked, or kept as dead letters.',
+      labelNames: ['origin', 'target', 'outcome'] as const,
+      registers,
+    }),
+    queued: new Gauge({
+      name: 'pgquorum_lane_changes',
+      help: 'Changes that were read and wait in the lanes of an edge.',
+      labelNames,
+      registers,
+    }),
+    read: new Counter({
+      name: 'pgquorum_edge_read_bytes_total',
+      help: 'Bytes that an edge has read of its change log.',
+      labelNames,
+      registers,
+    }),
+    held: new Counter({
+      name: 'pgquorum_edge_throttled_seconds_total',
+      help: 'How long an edge was held back by its limit.',
+      labelNames,
+      registers,
+    }),
+    limit: new Gauge({
+      name: 'pgquorum_bandwidth_limit_bytes_per_second',
+      help: 'The limit of each edge, and of all edges into a node together; 0 = none.',
+      labelNames: ['of'] as const,
+      registers,
+    }),
+  };
+}
+
+const batchHistogram = (registry: Registry): Histogram<'origin' | 'target'> =>
+  new Histogram({
+    name: 'pgquorum_apply_batch_seconds',
+    help: 'Time of an apply transaction.',
+    labelNames: ['origin', 'target'],
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5],
     registers: [registry],
   });

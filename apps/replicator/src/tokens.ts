@@ -1,4 +1,5 @@
 /** What the runners are given, by explicit token. */
+import type { Paces } from '#core/bandwidth/pace.ts';
 import type { Settings } from '#core/config/settings.ts';
 import type { Logger } from '#core/observability/logger.process.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
@@ -16,4 +17,6 @@ export interface Replication {
   readonly served: readonly ClusterNode[];
   readonly logger: Logger;
   readonly metrics: ReplicationMetrics;
+  /** How fast the edges of this process may read. */
+  readonly paces: Paces;
 }

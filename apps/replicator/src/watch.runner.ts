@@ -6,7 +6,7 @@ import {
   type OnApplicationBootstrap,
 } from '@nestjs/common';
 import { Nodes } from '#core/topology/nodes.pg.ts';
-import { StatusBoard } from '#core/topology/status.pg.ts';
+import { StatusBoard, type ClusterStatus } from '#core/topology/status.pg.ts';
 import { stuckEdges } from '#core/topology/status.ts';
 import { watchReplication } from '#core/topology/watch.pg.ts';
 import { loopEach, type Loop } from './loop.ts';
@@ -15,14 +15,14 @@ import { REPLICATION, type Replication } from './tokens.ts';
 @Injectable()
 export class WatchRunner implements OnApplicationBootstrap, BeforeApplicationShutdown {
   readonly #replication: Replication;
-  readonly #nodes: Nodes;
+  readonly nodes: Nodes;
   readonly #board: StatusBoard;
   #loops: Loop[] = [];
 
   constructor(@Inject(REPLICATION) replication: Replication) {
     this.#replication = replication;
-    this.#nodes = new Nodes(replication.nodes, { poolMax: 1, application: 'pgquorum watch' });
-    this.#board = new StatusBoard(this.#nodes, replication.settings);
+    this.nodes = new Nodes(replication.nodes, { poolMax: 1, application: 'pgquorum watch' });
+    this.#board = new StatusBoard(this.nodes, replication.settings);
   }
 
   onApplicationBootstrap(): void {
@@ -41,6 +41,10 @@ export class WatchRunner implements OnApplicationBootstrap, BeforeApplicationShu
     );
   }
 
+  status(): Promise<ClusterStatus> {
+    return this.#board.read();
+  }
+
   /** Edges into served nodes that do not move, though both sides are up. */
   async stuck(): Promise<string[]> {
     const { reports, edges } = await this.#board.readiness();
@@ -53,6 +57,6 @@ export class WatchRunner implements OnApplicationBootstrap, BeforeApplicationShu
 
   async beforeApplicationShutdown(): Promise<void> {
     await Promise.all(this.#loops.map((loop) => loop.stop()));
-    await this.#nodes.close();
+    await this.nodes.close();
   }
 }

@@ -12,6 +12,7 @@ import type { EventOperations } from '../operations/events.ts';
 import type { ClusterOperations } from '../operations/cluster.ts';
 import type { JobOperations } from '../operations/jobs.ts';
 import type { Caller, WriteCall } from '../operations/caller.ts';
+import type { ThrottleOperations } from '../operations/throttle.ts';
 import type { VectorOperations, WriteAnswer } from '../operations/vectors.ts';
 import type { VerifyOperations } from '../operations/verify.ts';
 import { deadLetterMethods } from './dead-letters.ts';
@@ -34,6 +35,7 @@ import {
 } from './messages.ts';
 import { showJob } from './job-message.ts';
 import { changeMethods } from './changes.ts';
+import { throttleMethods } from './throttle.ts';
 import { readPatch, type PatchMessage } from './patch.ts';
 
 export interface CallContext {
@@ -55,6 +57,7 @@ export interface ServiceParts {
   readonly events: EventOperations;
   readonly jobs: JobOperations;
   readonly letters: DeadLetterOperations;
+  readonly throttle: ThrottleOperations;
   readonly changes: ChangeOperations;
   readonly verify: VerifyOperations;
 }
@@ -367,6 +370,7 @@ export function makeServices(parts: ServiceParts): Services {
       ...replicationMethods(cluster, conflicts),
       ...deadLetterMethods(letters),
       ...verifyMethods(verify),
+      ...throttleMethods(parts.throttle),
       ...eventMethods(events),
       ...changeMethods(changes),
     },

@@ -28,6 +28,10 @@ export interface EdgeOptions {
   /** Called once the log of the origin flows. */
   readonly onHealthy?: () => void;
   readonly onApplied?: (counts: ApplyCounts, durationMs: number) => void;
+  /** Called for each change that is parked or becomes a dead letter. */
+  readonly onSetAside?: (outcome: 'parked' | 'dead-letter') => void;
+  /** Told how many changes wait in the lanes. */
+  readonly onQueued?: (changes: number) => void;
 }
 
 /** How much may wait in a lane before reading pauses. */
@@ -109,7 +113,10 @@ class RunningEdge {
         const held = positions.note(lane, stream, position);
         if (held !== null) this.reader.confirm(stream, held);
       },
-      onApplied: (counts, durationMs) => this.options.onApplied?.(counts, durationMs),
+      onApplied: (counts, durationMs) => {
+        this.tellQueued();
+        this.options.onApplied?.(counts, durationMs);
+      },
       onProblem: (problem) => {
         if (problem !== null) this.options.logger.warn({ lane }, problem);
       },
@@ -146,9 +153,14 @@ class RunningEdge {
         this.options.onHealthy?.();
       }
       this.dispatch(batch);
+      this.tellQueued();
       for (const lane of this.lanes)
         await lane.room({ items: this.options.batchSize * 2, bytes: laneRoom.bytes }, signal);
     }
+  }
+
+  private tellQueued(): void {
+    this.options.onQueued?.(this.lanes.reduce((sum, lane) => sum + lane.queued, 0));
   }
 
   private dispatch(batch: LogBatch): void {

@@ -27,6 +27,7 @@ export interface LaneOptions {
   readonly onDurable: (stream: number, position: bigint) => void;
   readonly onApplied: (counts: ApplyCounts, durationMs: number) => void;
   readonly onProblem: (problem: string | null) => void;
+  readonly onSetAside?: (outcome: 'parked' | 'dead-letter') => void;
 }
 
 type Entry =
@@ -232,6 +233,7 @@ export class Lane {
     const parked = items.filter((item) => this.paused.has(item.change.collection));
     if (parked.length === 0) return items;
     await this.keep((session) => park(session, parked), signal);
+    for (const _ of parked) this.options.onSetAside?.('parked');
     return items.filter((item) => !this.paused.has(item.change.collection));
   }
 
@@ -323,6 +325,7 @@ export class Lane {
   ): Promise<void> {
     const { origin, log, logger } = this.options;
     const about = { collection: item.change.collection, sqlstate: failure.sqlstate, reason: failure.message };
+    this.options.onSetAside?.(failure.kind === 'poison' ? 'dead-letter' : 'parked');
     switch (failure.kind) {
       case 'retry':
       case 'wait-for-other':

@@ -12,6 +12,7 @@
 import type { EventEmitter } from 'node:events';
 import type pg from 'pg';
 import { LogicalReplicationService } from 'pg-logical-replication';
+import type { Pace } from '../bandwidth/pace.ts';
 import type { NodeAddress } from '../config/settings.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { clientConfig } from '../postgres/connect.pg.ts';
@@ -33,6 +34,8 @@ export interface SlotOptions {
   readonly copyOf?: readonly string[] | undefined;
   readonly aheadBytesMax?: number;
   readonly statusIntervalMs?: number;
+  /** How fast it may read. */
+  readonly pace?: Pace | undefined;
 }
 
 /** What of the driver's connection is used here. */
@@ -46,6 +49,9 @@ interface CopyData {
 
 /** https://www.postgresql.org/docs/current/protocol-replication.html#PROTOCOL-REPLICATION-XLOGDATA */
 const xLogData = { kind: 0x77, headerBytes: 25 } as const;
+
+/** A limit that is raised meanwhile holds after so long. */
+const paceCheckMs = 250;
 
 interface ServerFacts {
   readonly version: number;
@@ -99,7 +105,9 @@ export class SlotStream {
   private readonly queue: SlotMessage[] = [];
   private head = 0;
   private queuedBytes = 0;
+  /** For too much that waits here, and for the pace; the socket is read while it is neither. */
   private paused = false;
+  private held: NodeJS.Timeout | null = null;
   private failure: unknown = null;
   private ended = false;
   private wake: (() => void) | null = null;
@@ -239,7 +247,27 @@ export class SlotStream {
       this.paused = true;
       this.socket?.pause();
     }
+    if (bytes > 0) this.spend(bytes);
     this.notify();
+  }
+
+  /** Counts what was read, here or elsewhere on behalf of the stream, and reads no further before its time. */
+  spend(bytes: number): void {
+    this.options.pace?.spend(bytes);
+    if (this.held === null) this.hold();
+  }
+
+  private hold(): void {
+    const waitMs = this.options.pace?.waitMs() ?? 0;
+    if (waitMs > 0 && !this.ended) {
+      this.socket?.pause();
+      this.held = setTimeout(() => this.hold(), Math.min(waitMs, paceCheckMs));
+      return;
+    }
+    if (this.held === null) return;
+    this.held = null;
+    this.heardMs = Date.now();
+    if (!this.paused) this.socket?.resume();
   }
 
   /** The next message, or null when the stream has ended by `close` or the signal. Rejects when the stream broke. */
@@ -275,7 +303,7 @@ export class SlotStream {
       if (this.paused && this.queuedBytes < this.aheadBytesMax / 2) {
         this.paused = false;
         this.heardMs = Date.now();
-        this.socket?.resume();
+        if (this.held === null) this.socket?.resume();
       }
     }
     return message;
@@ -291,7 +319,7 @@ export class SlotStream {
   /** Asks the server for a sign of life with every status; one that stays silent is given up: its machine may be gone without a word. */
   private checkLife(): void {
     const silentMs = Date.now() - this.heardMs;
-    if (!this.paused && silentMs > 4 * (this.options.statusIntervalMs ?? 5000)) {
+    if (!this.paused && this.held === null && silentMs > 4 * (this.options.statusIntervalMs ?? 5000)) {
       this.fail(
         new PgquorumError(
           'node_unreachable',
@@ -322,6 +350,7 @@ export class SlotStream {
     this.sendStatus();
     this.ended = true;
     if (this.statusTimer !== null) clearInterval(this.statusTimer);
+    if (this.held !== null) clearTimeout(this.held);
     this.socket?.resume();
     // A server that does not answer any more must not hold up the shutdown.
     const hurry = setTimeout(() => this.socket?.destroy(), 2000);

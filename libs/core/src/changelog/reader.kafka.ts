@@ -7,9 +7,11 @@
  * half a minute.
  */
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import type { Broker, Cluster } from 'kafkajs';
+import type { Pace } from '../bandwidth/pace.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { NodeNumber } from '../versioning/version.ts';
 import type { LogBatch, Position } from './change.ts';
@@ -42,6 +44,8 @@ export interface KafkaLogReaderOptions {
   /** Bytes fetched ahead of the consumer; default 8 MiB. One message may exceed it. */
   readonly bytesAheadMax?: number | undefined;
   readonly observer?: KafkaObserver | undefined;
+  /** How fast it may read; what is fetched counts, as it is compressed. */
+  readonly pace?: Pace | undefined;
 }
 
 const bytesAheadMaxDefault = 8 * 1024 * 1024;
@@ -49,6 +53,8 @@ const bytesAheadMaxDefault = 8 * 1024 * 1024;
 const fetchWaitMs = 500;
 const partitionBytesMax = 1024 * 1024;
 const checkEveryMs = 30_000;
+/** A limit that is raised meanwhile holds after so long. */
+const paceCheckMs = 250;
 
 const decompress = promisify(gunzip);
 
@@ -208,7 +214,12 @@ export class KafkaLogReader implements ChangeLogReader {
           // Each in turn is the first: what does not fit is taken from the last ones.
           const turn = round % partitions.length;
           const order = [...partitions.slice(turn), ...partitions.slice(0, turn)];
-          for (const found of await this.#fetch(broker, order, next, bytes)) await accept(found, next, queue);
+          const ask = Math.ceil(Math.min(bytes, this.#options.pace?.askBytesMax ?? bytes));
+          for (const found of await this.#fetch(broker, order, next, ask)) {
+            this.#options.pace?.spend(found.batches.length);
+            await accept(found, next, queue);
+          }
+          await this.#keepPace(either);
         }
       } catch (error) {
         failed.abort();
@@ -218,6 +229,14 @@ export class KafkaLogReader implements ChangeLogReader {
     const results = await Promise.allSettled(loops);
     const failure = results.find((result) => result.status === 'rejected');
     if (failure !== undefined && !signal.aborted) throw failure.reason;
+  }
+
+  async #keepPace(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const waitMs = this.#options.pace?.waitMs() ?? 0;
+      if (waitMs <= 0 || signal.aborted) return;
+      await sleep(Math.min(waitMs, paceCheckMs), undefined, { signal }).catch(() => undefined); // the loop's condition sees the abort
+    }
   }
 
   async #fetch(

@@ -10,6 +10,7 @@ import { PublishedCheck } from '../capture/published.pg.ts';
 import { parsePgoutput, type PgoutputMessage } from '../capture/pgoutput.ts';
 import { rereadConflicts, rereadWrites } from '../capture/reread.pg.ts';
 import { SlotStream } from '../capture/slot.pg.ts';
+import type { Pace } from '../bandwidth/pace.ts';
 import type { NodeAddress } from '../config/settings.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import type { NodeNumber } from '../versioning/version.ts';
@@ -28,6 +29,8 @@ export interface WalOptions {
   readonly copyOf?: readonly string[];
   /** What the stream may hold ahead of its consumer, beside the transaction that is being joined. */
   readonly aheadBytesMax?: number;
+  /** How fast it may read. */
+  readonly pace?: Pace | undefined;
   /** Told of rows that vanished behind the triggers' back. */
   readonly onRowless?: (collection: string, keys: readonly string[]) => void;
 }
@@ -65,13 +68,14 @@ export class WalChangeLog implements ChangeLogReader {
     if (start === undefined)
       throw new PgquorumError('invariant_broken', `slot ${slot} is read without a position`);
     const sql = await connect(node, { application: `pgquorum ${slot} re-read`, answerWithinMs: 60_000 });
-    const { aheadBytesMax, copyOf } = this.options;
+    const { aheadBytesMax, copyOf, pace } = this.options;
     const stream = new SlotStream({
       node,
       slot,
       from: start,
       publication,
       copyOf,
+      pace,
       ...(aheadBytesMax === undefined ? {} : { aheadBytesMax }),
     });
     try {
@@ -237,7 +241,7 @@ class Reading {
 
   /** In parts, so that a transaction that was too large to hold is never held after all. The last one has the position. */
   private async *reread(joined: Joined, position: Position | null): AsyncGenerator<LogBatch> {
-    const { sql, signal, onRowless } = this.options;
+    const { sql, stream, signal, onRowless } = this.options;
     const { heartbeat } = joined;
     let part: { bytes: number; changes: Change[] } = joined;
     for (const [collection, wanted] of Map.groupBy(joined.reread, (one) => one.collection)) {
@@ -249,6 +253,8 @@ class Reading {
         if (part.changes.length > 0)
           yield this.batch({ heartbeat: false, bytes: part.bytes }, part.changes, null);
         part = { bytes: rowBytes(result.changes), changes: result.changes };
+        stream.spend(part.bytes);
+        stream.spend(part.bytes);
       }
     }
     if (joined.rereadConflicts.length > 0)

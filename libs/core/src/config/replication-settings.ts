@@ -17,6 +17,20 @@ export const replicationSettings = {
     'Most changes in one apply transaction.',
     { unit: 'changes' },
   ),
+  bandwidthBytesPerS: setting(
+    'PGQUORUM_BANDWIDTH_BYTES_PER_S',
+    integer(0, 1e12),
+    0,
+    'The most that an edge reads of a change log in a second; 0 = no limit. PUT /v1/replication/throttle overrides it.',
+    { unit: 'bytes' },
+  ),
+  bandwidthTotalBytesPerS: setting(
+    'PGQUORUM_BANDWIDTH_TOTAL_BYTES_PER_S',
+    integer(0, 1e12),
+    0,
+    'The same for all edges into one node together.',
+    { unit: 'bytes' },
+  ),
   compression: setting(
     'PGQUORUM_COMPRESSION',
     z.enum(['none', 'gzip']),

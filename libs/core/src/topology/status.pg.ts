@@ -1,5 +1,6 @@
 /** The state of the cluster as read from its databases: one statement a node, kept for a moment, so that polling is cheap. */
 import { performance } from 'node:perf_hooks';
+import { limitsSql } from '../bandwidth/store.pg.ts';
 import { drifts } from './clock-drift.ts';
 import {
   edges,
@@ -44,6 +45,7 @@ const factsSql = `select json_build_object(
   'shards', (select count(*) from pgquorum.shard_role where role = 'replica'),
   'openConflicts', (select count(*) from (select from pgquorum.conflict where state = 'open' limit ${countedMax}) c),
   'deadLetters', (select count(*) from (select from pgquorum.dead_letter limit ${countedMax}) d),
+  'limits', (${limitsSql}),
   'clocks', (select json_build_object('atMs', ${ms('c.at')}, 'found', c.found) from pgquorum.clock_view c)
 ) as facts`;
 

@@ -39,6 +39,7 @@ const report = (number: number, facts: Partial<NodeFacts> | null): NodeReport =>
           leaving: 0,
           openConflicts: 0,
           deadLetters: 0,
+          limits: null,
           clocks: null,
           ...facts,
         },

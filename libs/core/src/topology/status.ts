@@ -1,4 +1,5 @@
 /** What the databases say about the cluster -> the state of its nodes and edges, and whether replication moves. Pure. */
+import type { StoredLimits } from '../bandwidth/limits.ts';
 import { drifts, offsetsAgainstMedian, type ClockView } from './clock-drift.ts';
 
 /** What one node tells about itself. Times are ms since 1970 of the database's clock; positions are bytes. */
@@ -39,6 +40,8 @@ export interface NodeFacts {
   /** Counted up to a limit. */
   readonly openConflicts: number;
   readonly deadLetters: number;
+  /** The limits on what edges read, as this node knows them; null = never set. */
+  readonly limits: StoredLimits | null;
   /** What its replicator found of all clocks, and when: node number -> [offset, round trip]. Null when nobody has looked yet. */
   readonly clocks: {
     readonly atMs: number;
