@@ -1200,6 +1200,7 @@ CREATE TABLE pgquorum.node (
     timeline text NOT NULL,
     floors jsonb DEFAULT '{}'::jsonb NOT NULL,
     founded_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    joining_since timestamp with time zone,
     CONSTRAINT node_log CHECK ((log = ANY (ARRAY['wal'::text, 'kafka'::text]))),
     CONSTRAINT node_number CHECK (((number > 0) AND (spare > 0) AND (number <> spare))),
     CONSTRAINT node_only_row CHECK (only_row)
@@ -1228,6 +1229,12 @@ COMMENT ON COLUMN pgquorum.node.log IS 'The change log that this cluster was fou
 --
 
 COMMENT ON COLUMN pgquorum.node.floors IS 'Collection -> the highest purge horizon of its shards, as an hlc: no new write may be under it. Kept by a trigger of pgquorum.horizon.';
+
+--
+-- Name: COLUMN node.joining_since; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.node.joining_since IS 'Set while the node is filled: it has no ANN indexes yet and is not asked by gateways. Null when it is one of the masters.';
 
 --
 -- Name: parked; Type: TABLE; Schema: pgquorum; Owner: -

@@ -15,6 +15,7 @@ import { FoldingRunner } from './folding.runner.ts';
 import { HeartbeatRunner } from './heartbeat.runner.ts';
 import { HousekeepingRunner } from './housekeeping.runner.ts';
 import { JobsRunner } from './jobs.runner.ts';
+import { JoiningRunner } from './joining.runner.ts';
 import { ReplicationMetrics } from './metrics.ts';
 import { PublishRunner } from './publish.runner.ts';
 import { ResolversRunner } from './resolvers.runner.ts';
@@ -40,6 +41,7 @@ class ReplicatorModule {
         FoldingRunner,
         ResolversRunner,
         JobsRunner,
+        JoiningRunner,
         ResyncRunner,
         WatchRunner,
         ThrottleRunner,

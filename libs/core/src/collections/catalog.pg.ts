@@ -219,6 +219,24 @@ export async function checkFollows(client: pg.Client, node: NodeAddress): Promis
     throw new PgquorumError('not_ready', `node ${node.name} does not follow ${unready.join(', ')} yet`);
 }
 
+/** Until the end of the transaction: of those who change the collections of a node, one does. */
+export async function lockCollections(client: pg.Client): Promise<void> {
+  await client.query(`select pg_advisory_xact_lock(hashtextextended('pgquorum collections', 7308895))`);
+}
+
+/** A process that was started before a node joined would leave it out. */
+async function checkMembers(client: pg.Client, nodes: readonly NodeAddress[]): Promise<void> {
+  const { rows } = await client.query<{ names: string[] | null }>(
+    'select array_agg(m.name order by m.name) as names from pgquorum.member m where not m.spare and not m.retired and m.name <> all($1::text[])',
+    [nodes.map(({ name }) => name)],
+  );
+  if (rows[0]!.names !== null)
+    throw new PgquorumError(
+      'not_ready',
+      `${rows[0]!.names.join(', ')} joined the cluster: list it in PGQUORUM_NODES of this process and start it again`,
+    );
+}
+
 /** One transaction on every node, none of which commits before all have done their work. */
 export async function onAllNodes<T>(
   nodes: readonly NodeAddress[],
@@ -239,9 +257,8 @@ export async function onAllNodes<T>(
     for (const [at, client] of clients.entries()) {
       await client.query('begin');
       await client.query(`set local lock_timeout = '10s'`);
-      await client.query(`select pg_advisory_xact_lock(hashtextextended($1, 7308895))`, [
-        'pgquorum collections',
-      ]);
+      await lockCollections(client);
+      await checkMembers(client, nodes);
       results.push(await work(client, nodes[at]!));
     }
     await beforeCommit?.(clients);

@@ -20,12 +20,14 @@ export function createTableStatements(table: CollectionTable, definition: Collec
   ];
 }
 
+export const indexName = (table: Pick<CollectionTable, 'table'>): string => `${table.table}_embedding`;
+
 export function indexStatements(table: CollectionTable, definition: CollectionDefinition): string[] {
   if (definition.index.type === 'none') return [];
   const opclass = `public.${definition.vectorType}_${metricOperators[definition.metric].opclass}`;
   const { m, efConstruction } = definition.index;
   return [
-    `create index ${quoteName(`${table.table}_embedding`)} on ${quoteTable({ schema: table.schema, name: table.table })} using hnsw (embedding ${opclass}) with (m = ${m}, ef_construction = ${efConstruction})`,
+    `create index ${quoteName(indexName(table))} on ${quoteTable({ schema: table.schema, name: table.table })} using hnsw (embedding ${opclass}) with (m = ${m}, ef_construction = ${efConstruction})`,
   ];
 }
 

@@ -12,7 +12,8 @@ import { connect } from '../postgres/connect.pg.ts';
 import { loadMigrations, migrate } from '../postgres/migrate.pg.ts';
 import type { NodeNumber } from '../versioning/version.ts';
 import { edgeSlot, logSlot, publicationName, type LogKind } from './names.ts';
-import { assignNumbers, type FoundNode, type KnownNode } from './numbers.ts';
+import { joinNode } from '../membership/join.pg.ts';
+import { assignNumbers, joining, type FoundNode, type KnownNode } from './numbers.ts';
 
 export interface FoundOptions {
   readonly nodes: readonly NodeAddress[];
@@ -23,6 +24,8 @@ export interface FoundOptions {
 
 export interface ClusterNode extends FoundNode {
   readonly address: NodeAddress;
+  /** It is being filled (membership/), and serves no requests yet. */
+  readonly joining?: boolean;
 }
 
 /** 64-bit key of the founding lock: "pgqfoun" read as a number. */
@@ -41,9 +44,19 @@ export async function foundCluster(options: FoundOptions): Promise<ClusterNode[]
     for (const client of clients) await client.query(`select pg_advisory_lock(${foundingLock})`);
     const known = await Promise.all(clients.map((client, at) => readKnown(client, options.nodes[at]!.name)));
     const numbered = assignNumbers(options.cluster, options.log, known);
-    for (const [at, client] of clients.entries()) await writeIdentity(client, options, numbered, at);
-    for (const [at, client] of clients.entries()) await makeSources(clients, numbered, at, client, options);
-    return numbered.map((node, at) => ({ ...node, address: options.nodes[at]! }));
+    const joiners = joining(known);
+    const isJoiner = (at: number): boolean => joiners.includes(numbered[at]!.name);
+    for (const [at, client] of clients.entries())
+      await writeIdentity(client, options, numbered, { at, joins: isJoiner(at) });
+    for (const [at, client] of clients.entries())
+      await makeSources(clients, numbered, at, client, options, isJoiner(at));
+    const like = clients.find((_, at) => !isJoiner(at));
+    for (const [at, client] of clients.entries()) {
+      if (!isJoiner(at)) continue;
+      const others = numbered.filter((_, other) => other !== at);
+      await joinNode({ ...options, joiner: numbered[at]!, client, others, like });
+    }
+    return numbered.map((node, at) => ({ ...node, address: options.nodes[at]!, joining: isJoiner(at) }));
   } finally {
     await Promise.all(clients.map((client) => client.end().catch(() => undefined))); // the locks go with the connections
   }
@@ -86,10 +99,10 @@ async function createExtension(client: pg.Client): Promise<void> {
 
 async function readKnown(client: pg.Client, name: string): Promise<KnownNode> {
   const identity = await client.query<NonNullable<KnownNode['identity']>>(
-    'select cluster, name, number, spare, log from pgquorum.node',
+    'select cluster, name, number, spare, log, joining_since is not null as joining from pgquorum.node',
   );
-  const members = await client.query<{ number: number; name: string }>(
-    'select number, name from pgquorum.member',
+  const members = await client.query<KnownNode['members'][number]>(
+    'select number, name, retired from pgquorum.member',
   );
   const collections = await client.query<{ count: number }>(
     'select count(*)::int as count from pgquorum.collection',
@@ -106,15 +119,15 @@ async function writeIdentity(
   client: pg.Client,
   options: FoundOptions,
   numbered: readonly FoundNode[],
-  at: number,
+  { at, joins }: { readonly at: number; readonly joins: boolean },
 ): Promise<void> {
   const self = numbered[at]!;
   await client.query('begin');
   await client.query(
-    `insert into pgquorum.node (cluster, name, number, spare, zone, log, system_identifier, timeline)
-     values ($1, $2, $3, $4, $5, $6, coalesce((select system_identifier::text from pg_control_system()), 'unknown'), substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))
+    `insert into pgquorum.node (cluster, name, number, spare, zone, log, joining_since, system_identifier, timeline)
+     values ($1, $2, $3, $4, $5, $6, case when $7 then clock_timestamp() end, coalesce((select system_identifier::text from pg_control_system()), 'unknown'), substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))
      on conflict (only_row) do update set zone = excluded.zone`,
-    [options.cluster, self.name, self.number, self.spare, options.nodes[at]!.zone, options.log],
+    [options.cluster, self.name, self.number, self.spare, options.nodes[at]!.zone, options.log, joins],
   );
   const members = numbered.flatMap((node, index) => [
     { number: node.number, name: node.name, zone: options.nodes[index]!.zone, spare: false },
@@ -140,6 +153,7 @@ async function makeSources(
   at: number,
   client: pg.Client,
   options: FoundOptions,
+  joins: boolean,
 ): Promise<void> {
   const target = numbered[at]!;
   if (options.log === 'kafka') {
@@ -150,6 +164,7 @@ async function makeSources(
       log: 'capture',
       slot: logSlot(options.cluster, target.number),
     });
+    if (joins) return;
     for (const node of numbered.filter((node) => node.number !== target.number)) {
       await client.query(
         `insert into pgquorum.source (origin, log, state, generation) values ($1, 'kafka', 'ready', '') on conflict do nothing`,
@@ -158,6 +173,7 @@ async function makeSources(
     }
     return;
   }
+  if (joins) return; // its edges begin as ones that have missed everything (membership/join.pg.ts)
   for (const [index, node] of numbered.entries()) {
     if (index === at) continue;
     await makeSource({

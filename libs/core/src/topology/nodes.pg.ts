@@ -41,6 +41,7 @@ export class Node {
   readonly statusPool: pg.Pool;
   readonly #inflight = new Set<() => void>();
   #up = true;
+  #joining: boolean;
   #closed = false;
   #timer: NodeJS.Timeout | undefined;
   #typeOids: Promise<Readonly<Record<SentType, number>>> | undefined;
@@ -50,6 +51,7 @@ export class Node {
     this.number = node.number;
     this.spare = node.spare;
     this.address = node.address;
+    this.#joining = node.joining ?? false;
     this.pool = createPool(node.address, {
       application,
       max: poolMax,
@@ -81,6 +83,11 @@ export class Node {
 
   get isUp(): boolean {
     return this.#up;
+  }
+
+  /** It is being filled: it would answer without error, and be wrong. */
+  get isJoining(): boolean {
+    return this.#joining;
   }
 
   /** Runs on a connection of this node. Errors that mean "ask another node" satisfy isNodeFailure. */
@@ -130,7 +137,10 @@ export class Node {
 
   async #probe(): Promise<void> {
     try {
-      await this.statusPool.query('select 1');
+      const { rows } = await this.statusPool.query<{ joining: boolean }>(
+        'select joining_since is not null as joining from pgquorum.node',
+      );
+      this.#joining = rows[0]?.joining ?? false;
       this.#up = true;
     } catch (cause) {
       // Too many connections says that somebody is there.
@@ -182,7 +192,7 @@ export class Nodes {
   }
 
   get live(): readonly Node[] {
-    return this.all.filter((node) => node.isUp);
+    return this.all.filter((node) => node.isUp && !node.isJoining);
   }
 
   byName(name: string): Node | undefined {
@@ -194,9 +204,9 @@ export class Nodes {
     return this.#nameByNumber.get(number) ?? String(number);
   }
 
-  /** Nodes to ask in this order: those that are up first; with `nearest`, those of this process's zone before others. */
+  /** Nodes to ask in this order, none that is joining: those that are up first; with `nearest`, those of this process's zone before others. */
   inOrder(names: readonly string[], choice: 'primary' | 'nearest' = 'primary'): Node[] {
-    const nodes = names.flatMap((name) => this.byName(name) ?? []);
+    const nodes = names.flatMap((name) => this.byName(name) ?? []).filter((node) => !node.isJoining);
     const rank = (node: Node) =>
       (node.isUp ? 0 : 2) + (choice === 'nearest' && node.zone !== this.#zone ? 1 : 0);
     return nodes.toSorted((a, b) => rank(a) - rank(b));

@@ -17,8 +17,9 @@ export interface KnownNode {
     readonly number: number;
     readonly spare: number;
     readonly log: string;
+    readonly joining: boolean;
   } | null;
-  readonly members: readonly { readonly number: number; readonly name: string }[];
+  readonly members: readonly { readonly number: number; readonly name: string; readonly retired: boolean }[];
   readonly collections: number;
 }
 
@@ -35,13 +36,7 @@ export function assignNumbers(cluster: string, log: string, nodes: readonly Know
   const twice = numbers.find((number, at) => numbers.indexOf(number) !== at);
   if (twice !== undefined)
     throw new PgquorumError('node_misfit', `two nodes have the number ${twice}: one is a copy of the other`);
-  const isNew = nodes.some((node) => node.identity === null);
-  if (isNew && nodes.some((node) => node.collections > 0)) {
-    throw new PgquorumError(
-      'node_misfit',
-      `node ${nodes.find((node) => node.identity === null)!.name} is new, but the cluster already has collections: a node can only be added while there are none`,
-    );
-  }
+  for (const node of nodes) if (node.identity === null) checkNew(node.name, nodes);
   let next = Math.max(0, ...given);
   const fresh = nodes.map((node) => ({ node, number: node.identity?.number ?? (next += 1) }));
   return fresh.map(({ node, number }) => ({
@@ -49,6 +44,22 @@ export function assignNumbers(cluster: string, log: string, nodes: readonly Know
     number: number as NodeNumber,
     spare: (node.identity?.spare ?? (next += 1)) as NodeNumber,
   }));
+}
+
+/** Its database may have been lost: what it had and nobody else, nobody will send again, and its numbers are still in use. */
+function checkNew(name: string, nodes: readonly KnownNode[]): void {
+  const known = nodes.some(({ members }) => members.some((one) => one.name === name && !one.retired));
+  if (known && nodes.some(({ collections }) => collections > 0))
+    throw new PgquorumError(
+      'node_misfit',
+      `the others know a node ${name}, but its database is new: give the node that replaces it another name, or remove the old one first`,
+    );
+}
+
+/** The nodes that have to be filled before they serve: those that are new while others have collections, and those whose filling has begun. */
+export function joining(nodes: readonly KnownNode[]): readonly string[] {
+  const hasCollections = nodes.some(({ identity, collections }) => identity !== null && collections > 0);
+  return nodes.filter(({ identity }) => identity?.joining ?? hasCollections).map(({ name }) => name);
 }
 
 function checkIdentity(

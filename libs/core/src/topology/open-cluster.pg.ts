@@ -63,6 +63,7 @@ async function openDegraded(options: FoundOptions, failure: unknown): Promise<Op
   const nodes = options.nodes.map((address) => ({
     ...numbersOf(address.name, [...members.values()]),
     address,
+    joining: live.find(({ name }) => name === address.name)?.identity?.joining ?? false,
   }));
   return { nodes, unreachable: reached.filter((one) => one.known === null).map((one) => one.address.name) };
 }
@@ -85,10 +86,10 @@ async function probe(address: NodeAddress, migrations: readonly Migration[]): Pr
     client = await connect(address, { application: 'pgquorum opening', connectTimeoutMs: probeTimeoutMs });
     await migrate(client, migrations);
     const identity = await client.query<NonNullable<KnownNode['identity']>>(
-      'select cluster, name, number, spare, log from pgquorum.node',
+      'select cluster, name, number, spare, log, joining_since is not null as joining from pgquorum.node',
     );
     const members = await client.query<MemberRow>(
-      'select number, name, spare from pgquorum.member where not retired',
+      'select number, name, spare, retired from pgquorum.member where not retired',
     );
     return {
       address,

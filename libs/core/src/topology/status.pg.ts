@@ -24,6 +24,7 @@ const ms = (time: string) => `(extract(epoch from ${time}) * 1000)::float8`;
 
 const factsSql = `select json_build_object(
   'nowMs', ${ms('clock_timestamp()')},
+  'filling', (select n.joining_since is not null from pgquorum.node n),
   'writable', not pg_is_in_recovery() and current_setting('default_transaction_read_only') = 'off',
   'flushPosition', case when pg_is_in_recovery() then null else (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text end,
   'heartbeatMs', (select ${ms('h.at')} from pgquorum.heartbeat h, pgquorum.node n where h.number = n.number),

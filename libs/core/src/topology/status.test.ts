@@ -24,6 +24,7 @@ const report = (number: number, facts: Partial<NodeFacts> | null): NodeReport =>
       ? null
       : {
           nowMs,
+          filling: false,
           writable: true,
           flushPosition: '1000',
           heartbeatMs: nowMs,
@@ -128,6 +129,8 @@ test('without a node that can be written nothing is ready', () => {
 test.each([
   [null, 'down'],
   [{ heartbeatMs: nowMs - 4999 }, 'alive'],
+  [{ filling: true }, 'joining'],
+  [{ filling: true, heartbeatMs: nowMs - 60_000 }, 'suspect'],
   [{ heartbeatMs: nowMs - 5001 }, 'suspect'],
   [{ heartbeatMs: null }, 'alive'],
 ] as const)('a node with %j is %s', (facts, status) => {

@@ -5,6 +5,8 @@ import { drifts, offsetsAgainstMedian, type ClockView } from './clock-drift.ts';
 /** What one node tells about itself. Times are ms since 1970 of the database's clock; positions are bytes. */
 export interface NodeFacts {
   readonly nowMs: number;
+  /** It joins the cluster: it is being filled, and serves nobody yet. */
+  readonly filling: boolean;
   readonly writable: boolean;
   readonly flushPosition: string | null;
   readonly heartbeatMs: number | null;
@@ -66,8 +68,8 @@ export interface StatusLimits {
   readonly clockDriftMaxMs: number;
 }
 
-/** `degraded`: alive, but its clock is too far off. */
-export type NodeStatus = 'alive' | 'degraded' | 'suspect' | 'down';
+/** `degraded`: alive, but its clock is too far off. `joining`: it is being filled, and serves nobody yet. */
+export type NodeStatus = 'alive' | 'degraded' | 'suspect' | 'down' | 'joining';
 /**
  * `joining`: its change log is being prepared; `syncing`: nothing has been applied yet; `lagging`: what was applied last is too old; `paused`: a
  * collection waits, the others move; `resync`: changes were missed; `down`: one side can not be reached, or something is in the way.
@@ -97,6 +99,7 @@ export function nodeStatus({ facts, clockOffsetMs }: NodeReport, limits: StatusL
   if (facts === null) return 'down';
   if (facts.heartbeatMs !== null && facts.nowMs - facts.heartbeatMs > limits.failureTimeoutMs)
     return 'suspect';
+  if (facts.filling) return 'joining';
   return drifts(clockOffsetMs, limits.clockDriftMaxMs) ? 'degraded' : 'alive';
 }
 
