@@ -80,6 +80,10 @@ const drivers: Rule = {
   broken: { path: 'apps/gateway/src/x.ts', text: `import pg from 'pg';` },
 };
 
+/** The library's classes are the applications without their processes. */
+const isEmbedding = (path: string, to: string): boolean =>
+  path.startsWith('libs/library/') && /^apps\/[a-z]+\/src\/(embedded|operations\/[a-z-]+)\.ts$/.test(to);
+
 const direction: Rule = {
   name: 'core imports no application and no framework, applications not one another, and nothing of the product what is for tests',
   check: (file) => {
@@ -90,7 +94,8 @@ const direction: Rule = {
       const [, toApp] = /^apps\/([^/]+)\//.exec(to) ?? [];
       const why =
         file.path.startsWith('libs/') &&
-        (toApp !== undefined || /^(@nestjs\/|rxjs|reflect-metadata|fastify|@grpc\/)/.test(to))
+        ((toApp !== undefined && !isEmbedding(file.path, to)) ||
+          /^(@nestjs\/|rxjs|reflect-metadata|fastify|@grpc\/)/.test(to))
           ? 'frameworks and applications stay in apps/'
           : app !== undefined && toApp !== undefined && app !== toApp
             ? 'applications share what is in libs/'
