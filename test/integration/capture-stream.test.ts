@@ -197,12 +197,30 @@ test('unrelated WAL does not hold the slot back, nor does it reach the peer', as
     0,
     'create table public.unrelated as select i, repeat($$x$$, 200) as filler from generate_series(1, 20000) i',
   );
+  // Also of another database of the server: the slot sees it go by and nothing of what is in it.
+  await cluster.asSuper(0, 'create database elsewhere');
+  const elsewhere = new URL(cluster.masters[0]!.superUrl);
+  elsewhere.pathname = '/elsewhere';
+  const stranger = await cluster.client(0, { url: elsewhere.href });
+  await stranger.query(
+    'create table busy as select i, repeat($$x$$, 200) as filler from generate_series(1, 20000) i',
+  );
   const [written] = await cluster.query<{ lsn: string }>(0, 'select pg_current_wal_flush_lsn()::text as lsn');
   await eventually(
     'the slot is confirmed beyond it',
     async () => (await confirmed(cluster)) >= lsnFromText(written!.lsn),
     { withinMs: 15_000 },
   );
+  // What the server keeps goes too: a checkpoint logs what runs, and behind that nothing has to be decoded again.
+  await eventually('the server keeps less than what was written', async () => {
+    await cluster.asSuper(0, 'checkpoint');
+    const [slot] = await cluster.query<{ reached: boolean }>(
+      0,
+      'select bool_and(restart_lsn >= $1::pg_lsn) as reached from pg_replication_slots where active',
+      [written!.lsn],
+    );
+    return slot!.reached;
+  });
   await eventually('the peer has noted it', async () => {
     const [row] = await cluster.query<{ at: string }>(
       1,

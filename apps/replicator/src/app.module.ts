@@ -23,6 +23,7 @@ import { ResyncRunner } from './resync.runner.ts';
 import { StatusServer } from './status.server.ts';
 import { ThrottleRunner } from './throttle.runner.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
+import { WalBudgetRunner } from './wal-budget.runner.ts';
 import { WatchRunner } from './watch.runner.ts';
 
 @Module({})
@@ -45,6 +46,7 @@ class ReplicatorModule {
         ResyncRunner,
         WatchRunner,
         ThrottleRunner,
+        WalBudgetRunner,
         StatusServer,
       ],
     };

@@ -31,6 +31,19 @@ export const replicationSettings = {
     'The same for all edges into one node together.',
     { unit: 'bytes' },
   ),
+  walBudgetBytes: setting(
+    'PGQUORUM_WAL_BUDGET_BYTES',
+    integer(0, 1e15),
+    0,
+    'WAL that a master may keep for a peer before it is a problem, and with the policy release let go; 0 = no budget.',
+    { unit: 'bytes' },
+  ),
+  walBudgetPolicy: setting(
+    'PGQUORUM_WAL_BUDGET_POLICY',
+    z.enum(['keep', 'release']),
+    'keep',
+    'What becomes of WAL beyond the budget that nobody reads: `keep` it until the peer is back, or `release` it, so that the peer resyncs when it is back.',
+  ),
   compression: setting(
     'PGQUORUM_COMPRESSION',
     z.enum(['none', 'gzip']),

@@ -36,7 +36,8 @@ const factsSql = `select json_build_object(
   'progress', (select coalesce(json_agg(json_build_object('origin', p.origin, 'log', p.log, 'commitTimeMs', p.commit_time_ms, 'changes', p.changes)), '[]')
      from (select origin, log, case when bool_or(commit_time is null) then null else ${ms('min(commit_time)')} end as commit_time_ms, sum(changes)::text as changes
            from pgquorum.progress group by origin, log) p),
-  'slots', (select coalesce(json_agg(json_build_object('name', slot_name, 'active', active, 'confirmed', (confirmed_flush_lsn - '0/0'::pg_lsn)::text)), '[]')
+  'slots', (select coalesce(json_agg(json_build_object('name', slot_name, 'active', active, 'confirmed', (confirmed_flush_lsn - '0/0'::pg_lsn)::text,
+       'kept', case when pg_is_in_recovery() then null else greatest(0, pg_current_wal_lsn() - restart_lsn)::float8 end)), '[]')
      from pg_replication_slots where database = current_database()),
   'pauses', (select coalesce(json_agg(json_build_object('origin', origin, 'collection', collection, 'code', code)), '[]') from pgquorum.pause),
   'parked', (select coalesce(json_agg(json_build_object('origin', o.origin, 'count', o.waiting, 'oldestMs', ${ms('o.oldest')})), '[]')

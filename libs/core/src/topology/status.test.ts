@@ -10,7 +10,7 @@ import {
   type NodeReport,
 } from './status.ts';
 
-const limits = { failureTimeoutMs: 5000, lagReadyMaxMs: 1000, clockDriftMaxMs: 500 };
+const limits = { failureTimeoutMs: 5000, lagReadyMaxMs: 1000, clockDriftMaxMs: 500, walBudgetBytes: 0 };
 const nowMs = 1_000_000;
 
 const report = (number: number, facts: Partial<NodeFacts> | null): NodeReport => ({
@@ -32,7 +32,12 @@ const report = (number: number, facts: Partial<NodeFacts> | null): NodeReport =>
           pulses: [],
           sources: [],
           progress: [],
-          slots: [],
+          slots: [1, 2, 3].map((origin) => ({
+            name: `slot_${origin}`,
+            active: true,
+            confirmed: null,
+            kept: 0,
+          })),
           pauses: [],
           parked: [],
           shards: 1,
@@ -62,7 +67,7 @@ const progress = (origin: number, log: string, commitTimeMs: number | null) => (
 test('lag is measured by the clock of the origin, which stamped the commits', () => {
   const behind = report(1, {
     nowMs: nowMs + 60_000,
-    slots: [{ name: 'slot_1', active: true, confirmed: '400' }],
+    slots: [{ name: 'slot_1', active: true, confirmed: '400', kept: 700 }],
   });
   const [toTwo] = edges(
     [behind, report(2, { sources: [wal(1)], progress: [progress(1, 'wal', nowMs + 59_800)] })],
@@ -84,7 +89,7 @@ test('with Kafka a feed that does not run holds up every edge of its origin', ()
   const reports = [
     report(1, {
       sources: [feed, kafka(2)],
-      slots: [{ name: 'feed', active: false, confirmed: '990' }],
+      slots: [{ name: 'feed', active: false, confirmed: '990', kept: 10 }],
       progress: [progress(2, 'kafka', nowMs)],
     }),
     report(2, { sources: [kafka(1)], progress: [progress(1, 'kafka', nowMs)] }),
@@ -203,6 +208,23 @@ test.each([
 ] as const)('a replica with %j is %s', (facts, status) => {
   const reports = [report(1, {}), report(2, facts)];
   expect(replicaStatuses(reports, edges(reports, limits, nowMs), nowMs)[1]!.status).toBe(status);
+});
+
+test('an edge whose slot is gone is to be resynced, and WAL beyond the budget is a problem, whoever it is kept for', () => {
+  const following = report(2, { sources: [wal(1)], progress: [progress(1, 'wal', nowMs)] });
+  const gone = [report(1, { slots: [] }), following];
+  expect(edges(gone, limits, nowMs).find((edge) => edge.from === 'n1')).toMatchObject({
+    state: 'resync',
+    problem: 'position_lost: slot slot_1 is missing on n1',
+    kept: null,
+  });
+  const slots = [{ name: 'slot_1', active: false, confirmed: '1', kept: 5000 }];
+  const kept = [report(1, { slots }), report(2, null)];
+  const problems = (walBudgetBytes: number) => health(kept, [], { ...limits, walBudgetBytes }).problems;
+  expect(problems(0)).toEqual(problems(5000));
+  expect(problems(4999)).toContain(
+    'node n1 keeps 5000 bytes of WAL for slot slot_1, more than the budget of 4999',
+  );
 });
 
 test('dead letters degrade the cluster: a node differs from the others in their keys', () => {

@@ -31,6 +31,8 @@ export interface NodeFacts {
     readonly name: string;
     readonly active: boolean;
     readonly confirmed: string | null;
+    /** Bytes of WAL that the server keeps because of it. */
+    readonly kept: number | null;
   }[];
   readonly pauses: readonly { readonly origin: number; readonly collection: string; readonly code: string }[];
   /** Changes that wait aside, by origin: how many (counted up to a limit), and since when the oldest does. */
@@ -66,6 +68,8 @@ export interface StatusLimits {
   readonly failureTimeoutMs: number;
   readonly lagReadyMaxMs: number;
   readonly clockDriftMaxMs: number;
+  /** 0 = none. */
+  readonly walBudgetBytes: number;
 }
 
 /** `degraded`: alive, but its clock is too far off. `joining`: it is being filled, and serves nobody yet. */
@@ -83,6 +87,8 @@ export interface Edge {
   readonly ms: number | null;
   /** WAL of the origin that has not been confirmed yet. Null when it can not be known. */
   readonly bytes: number | null;
+  /** WAL that the origin keeps because of the edge's slot, whatever is in it. Null with Kafka, and when it can not be known. */
+  readonly kept: number | null;
   /** Changes of the origin that may be missing here: those since the last heartbeat before what was applied last, so a few too many while writing goes on; and what is parked. */
   readonly changes: number | null;
   /** Changes that wait aside (counted up to a limit), and the age of the oldest: `ms` passes them by. */
@@ -146,6 +152,7 @@ function edge(from: NodeReport, to: NodeReport, limits: StatusLimits, gatewayNow
       ...pair,
       ms: null,
       bytes: null,
+      kept: null,
       changes: null,
       parked: null,
       parkedMs: null,
@@ -163,6 +170,7 @@ function edge(from: NodeReport, to: NodeReport, limits: StatusLimits, gatewayNow
   const measured = {
     ms,
     bytes: unconfirmedBytes(from, source?.slot ?? null),
+    kept: source?.log === 'wal' ? (slotOf(from, source.slot)?.kept ?? null) : null,
     changes: behind === null ? null : behind + (aside?.count ?? 0),
     parked: aside?.count ?? 0,
     parkedMs: aside === undefined ? null : Math.max(0, Math.round(to.facts.nowMs - aside.oldestMs)),
@@ -194,6 +202,7 @@ function edgeProblem(from: NodeReport, to: NodeReport, source: Source): string |
   if (from.facts === null) return `${from.name} can not be reached`;
   if (source === undefined) return `${to.name} does not follow ${from.name}`;
   if (source.problem !== null) return source.problem;
+  if (slotIsGone(from, source)) return `position_lost: slot ${source.slot} is missing on ${from.name}`;
   if (source.state !== 'ready') return `the change log of ${from.name} is being prepared`;
   const pause = to.facts?.pauses.find((one) => one.origin === from.number);
   return pause === undefined ? null : `collection ${pause.collection} is paused: ${pause.code}`;
@@ -214,7 +223,7 @@ function edgeState({
 }): EdgeState {
   if (from.facts === null || source === undefined) return 'down';
   if (source.problem !== null) return /position_lost|resync/i.test(source.problem) ? 'resync' : 'down';
-  if (source.state === 'resync') return 'resync';
+  if (source.state === 'resync' || slotIsGone(from, source)) return 'resync';
   if (source.state !== 'ready') return 'joining';
   if (ms === null) return 'syncing';
   // A collection that waits does not hide that the others do not move.
@@ -222,8 +231,18 @@ function edgeState({
   return to.facts?.pauses.some((one) => one.origin === from.number) === true ? 'paused' : 'active';
 }
 
+const slotOf = (from: NodeReport, name: string | null) =>
+  from.facts?.slots.find((slot) => slot.name === name);
+
+/** Dropped by whoever did: what was committed since does not come. Its reader says so too, once there is one. */
+const slotIsGone = (from: NodeReport, source: NonNullable<Source>): boolean =>
+  source.log === 'wal' &&
+  source.state === 'ready' &&
+  from.facts !== null &&
+  slotOf(from, source.slot) === undefined;
+
 function unconfirmedBytes(from: NodeReport, slotName: string | null): number | null {
-  const confirmed = from.facts?.slots.find((slot) => slot.name === slotName)?.confirmed ?? null;
+  const confirmed = slotOf(from, slotName)?.confirmed ?? null;
   if (confirmed === null || from.facts === null || from.facts.flushPosition === null) return null;
   const bytes = BigInt(from.facts.flushPosition) - BigInt(confirmed);
   return bytes > 0n ? Number(bytes) : 0;
@@ -282,6 +301,7 @@ export function health(
     ...notReadyReasons(reports, allEdges),
     ...paused,
     ...parkedLong(allEdges, limits),
+    ...overBudget(reports, limits),
     ...deadLetters(reports),
     ...clockDrifts(reports, limits),
   ];
@@ -301,6 +321,20 @@ const parkedLong = (allEdges: readonly Edge[], { lagReadyMaxMs }: StatusLimits):
       ? [`${from} to ${to}: ${parked} changes wait aside, the oldest for ${parkedMs} ms`]
       : [],
   );
+
+/** Also of peers that are down: theirs is the WAL that piles up. */
+const overBudget = (reports: readonly NodeReport[], { walBudgetBytes }: StatusLimits): string[] =>
+  walBudgetBytes === 0
+    ? []
+    : reports.flatMap(({ name, facts }) =>
+        (facts?.slots ?? []).flatMap(({ name: slot, kept }) =>
+          kept !== null && kept > walBudgetBytes
+            ? [
+                `node ${name} keeps ${kept} bytes of WAL for slot ${slot}, more than the budget of ${walBudgetBytes}`,
+              ]
+            : [],
+        ),
+      );
 
 /** Keys that a node has not taken: it differs from the others in them. */
 const deadLetters = (reports: readonly NodeReport[]): string[] =>

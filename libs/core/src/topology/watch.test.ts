@@ -8,6 +8,7 @@ const edge = (ms: number | null, state: Edge['state'] = 'active'): Edge => ({
   to: 'n2',
   ms,
   bytes: 5,
+  kept: 5,
   changes: 0,
   parked: 0,
   parkedMs: null,
