@@ -12,7 +12,7 @@ beforeAll(async () => {
   cluster = await foundTestCluster({ count: 2 });
   cluster.replicate();
 }, 120_000);
-afterAll(() => cluster[Symbol.asyncDispose]());
+afterAll(() => cluster[Symbol.asyncDispose](), 60_000);
 
 interface Case {
   readonly what: string;
@@ -164,6 +164,7 @@ test.each(cases)(
       await cluster.asSuper(0, 'drop table if exists public.parent; drop function if exists touch()');
     }
   },
+  60_000,
 );
 
 test('keys that several masters would draw alike are refused with the statements that set them apart, which do', async () => {
@@ -183,7 +184,7 @@ test('keys that several masters would draw alike are refused with the statements
   );
   expect(new Set(drawn.flat().map(({ id }) => id)).size).toBe(200);
   await detachCollection({ nodes: cluster.nodes.map(({ address }) => address), name: 'drawn' });
-});
+}, 60_000);
 
 test('detach leaves the schema and the rows as they were, and the table can be attached again', async () => {
   await cluster.query(
@@ -230,4 +231,4 @@ test('detach leaves the schema and the rows as they were, and the table can be a
     expect(await cluster.query(place, `select count(*)::int as n, sum(twice)::int as sum from kept`)).toEqual(
       [{ n: 20, sum: 2 * (9 * 2 + 11 * 3 - 2 + 5) }],
     );
-});
+}, 60_000);

@@ -21,7 +21,7 @@ const tables = ['authors', 'documents', 'notes'];
     cluster = await foundTestCluster({ count: 3 });
     cluster.replicate();
   }, 60_000);
-  afterAll(() => cluster[Symbol.asyncDispose]());
+  afterAll(() => cluster[Symbol.asyncDispose](), 60_000);
 
   /** All masters hold the same rows, and nothing was put aside. */
   const same = () =>

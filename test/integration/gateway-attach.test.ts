@@ -33,15 +33,19 @@ afterAll(async () => {
   await replicator.close();
   await gateway[Symbol.asyncDispose]();
   await fresh[Symbol.asyncDispose]();
-});
+}, 60_000);
 
 const jobDone = (id: string) =>
-  eventually('the job is done', async () => {
-    const { body } = await gateway.send('GET', `/v1/jobs/${id}`);
-    const { state, error } = body as { state: string; error?: unknown };
-    if (state === 'failed') throw new Error(JSON.stringify(error));
-    return state === 'done';
-  });
+  eventually(
+    'the job is done',
+    async () => {
+      const { body } = await gateway.send('GET', `/v1/jobs/${id}`);
+      const { state, error } = body as { state: string; error?: unknown };
+      if (state === 'failed') throw new Error(JSON.stringify(error));
+      return state === 'done';
+    },
+    { withinMs: 50_000 },
+  );
 
 const count = async (node: number): Promise<number> =>
   (await gateway.sql<{ n: number }>(node, 'select count(*)::int as n from items'))[0]!.n;
@@ -89,7 +93,7 @@ test('a table is attached by a job that says done when its rows are on all maste
     status: 404,
     body: { code: 'collection_not_found' },
   });
-});
+}, 60_000);
 
 test('what can not be attached is refused with every reason, and requests that are no good by their field', async () => {
   await gateway.sql(1, 'create unlogged table public.bad (id integer, email text unique)');
@@ -125,7 +129,7 @@ test('what can not be attached is refused with every reason, and requests that a
     status: 409,
     body: { code: 'not_attached' },
   });
-});
+}, 60_000);
 
 test('gRPC has the same verbs', async () => {
   using client = new GrpcClient(gateway.gateway.grpcPort);
@@ -143,4 +147,118 @@ test('gRPC has the same verbs', async () => {
   });
   await client.call('Collections', 'Detach', { name: 'by_grpc' });
   expect((await gateway.send('GET', '/v1/collections/by_grpc')).status).toBe(404);
-});
+}, 60_000);
+
+test('routes address rows of an attached table by the text of its key, whatever that is, and say what they can not do', async () => {
+  await gateway.sql(
+    0,
+    `create table public."Odd One" ("select" bigint, day date, "Body Vec" vector(2), distance text not null default 'far', doc jsonb, embedding text, primary key (day, "select"))`,
+  );
+  await gateway.sql(
+    0,
+    `insert into "Odd One" select i, '2026-01-31', array[i, 1]::real[]::vector, 'd', jsonb_build_object('n', i) from generate_series(1, 20) i`,
+  );
+  const answer = await gateway.send('POST', '/v1/collections/odd/attach', {
+    body: { table: 'public."Odd One"', metric: 'l2' },
+  });
+  await jobDone((answer.body as { job: { id: string } }).job.id);
+  const id = (day: string, n: number): string => JSON.stringify([day, String(n)]);
+  const path = (key: string): string => `/v1/collections/odd/vectors/${encodeURIComponent(key)}`;
+  expect(await gateway.send('GET', path(id('2026-01-31', 7)))).toMatchObject({
+    status: 200,
+    body: { id: id('2026-01-31', 7), embedding: [7, 1], metadata: { n: 7 } },
+  });
+  const added = id('2026-02-01', -3);
+  const written = await gateway.send('POST', '/v1/collections/odd/vectors', {
+    headers: { 'idempotency-key': 'once' },
+    body: {
+      vectors: [
+        { id: added, embedding: [7, 1], metadata: { new: true } },
+        { id: id('2026-01-31', 2), embedding: [0, 0], metadata: {} },
+        { id: '["2026-1-1","2"]', embedding: [0, 0] },
+      ],
+    },
+  });
+  expect(written).toMatchObject({
+    status: 200,
+    body: {
+      results: [
+        { id: added, version: { counter: expect.anything() } },
+        {},
+        { error: { code: 'invalid_key' } },
+      ],
+    },
+  });
+  for (const node of [0, 1, 2])
+    await eventually(`node ${node} follows`, async () => {
+      const rows = await gateway.sql(node, `select from "Odd One" where "select" = -3`);
+      return rows.length === 1;
+    });
+  expect(
+    await gateway.send('POST', '/v1/collections/odd/search', {
+      body: {
+        id: id('2026-01-31', 8),
+        k: 3,
+        include: ['metadata', 'version', 'embedding'],
+        filter: { $or: [{ n: { $lt: 9 } }, { new: true }] },
+      },
+    }),
+  ).toMatchObject({
+    status: 200,
+    body: {
+      matches: [
+        { id: id('2026-01-31', 8), distance: 0, embedding: [8, 1], metadata: { n: 8 } },
+        { distance: 1, version: { counter: expect.anything() } },
+        { distance: 1 },
+      ],
+    },
+  });
+  const got = await gateway.send('POST', '/v1/collections/odd/vectors/get', {
+    body: { ids: [added, id('2020-01-01', 1)] },
+  });
+  expect(got.body).toMatchObject({
+    items: [{ id: added, metadata: { new: true } }, { error: { code: 'vector_not_found' } }],
+  });
+  expect(await gateway.send('DELETE', path(id('2026-01-31', 2)))).toMatchObject({ status: 200 });
+  for (const node of [0, 1, 2])
+    await eventually(`node ${node} follows`, async () => {
+      const rows = await gateway.sql<{ n: string }>(
+        node,
+        `select "select" as n from "Odd One" where "select" in (-3, 2)`,
+      );
+      return rows.length === 1 && rows[0]!.n === '-3';
+    });
+  const refused: [string, string, object | undefined, string][] = [
+    ['GET', path('7'), undefined, 'invalid_key'],
+    ['GET', path('["2026-02-30","1"]'), undefined, 'invalid_key'],
+    ['GET', path('["2026-01-31", "7"]'), undefined, 'invalid_key'],
+    ['GET', path('["2026-01-31","9223372036854775808"]'), undefined, 'invalid_key'],
+    ['GET', `${path(added)}?include=siblings`, undefined, 'not_supported'],
+    ['PATCH', path(added), { metadata: {} }, 'not_supported'],
+  ];
+  for (const [method, to, body, code] of refused)
+    expect((await gateway.send(method, to, body === undefined ? {} : { body })).body).toMatchObject({ code });
+
+  await gateway.sql(
+    0,
+    'create table public.plain (id smallint primary key, word text not null, many vector)',
+  );
+  await gateway.sql(0, `insert into plain values (5, 'five', '[1,2,3]')`);
+  const plain = await gateway.send('POST', '/v1/collections/plain/attach', {
+    body: { table: 'public.plain' },
+  });
+  await jobDone((plain.body as { job: { id: string } }).job.id);
+  expect((await gateway.send('GET', '/v1/collections/plain/vectors/5')).body).toMatchObject({
+    id: '5',
+    embedding: [1, 2, 3],
+    metadata: null,
+  });
+  for (const [verb, body] of [
+    ['search', { embedding: [1, 2, 3] }],
+    ['vectors', { vectors: [{ id: '6', embedding: null }] }],
+  ] as const)
+    expect((await gateway.send('POST', `/v1/collections/plain/${verb}`, { body })).body).toMatchObject({
+      code: 'not_supported',
+      detail: expect.stringMatching(/no fixed dimension/),
+    });
+}, 60_000);

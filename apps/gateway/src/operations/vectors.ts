@@ -12,6 +12,7 @@ import { parseSearch } from '#core/search/request.ts';
 import type { Searcher, SearchResult } from '#core/search/searcher.pg.ts';
 import { shardOfKey } from '#core/placement/key-hash.ts';
 import { parseReadOptions, parseTimeout, parseWriteOptions } from '#core/writes/consistency.ts';
+import { checkVerb, idChecks, type TableVerb } from '#core/writes/attached.ts';
 import { checkKey, parseIds, parseItems } from '#core/writes/item.ts';
 import { parsePatch } from '#core/writes/patch-item.ts';
 import type { Patcher, PatchResult } from '#core/writes/patcher.pg.ts';
@@ -57,7 +58,14 @@ export class VectorOperations {
     const vectors = this.#batch(body, 'vectors');
     const context = await this.#writeContext(name, 'upsert', call);
     const { dimension, vectorType, index, shards, conflicts } = context.collection.definition;
-    const parsed = parseItems(vectors, { dimension, vectorType, index, shards, models: conflicts.models });
+    const parsed = parseItems(vectors, {
+      dimension,
+      vectorType,
+      index,
+      shards,
+      models: conflicts.models,
+      ...idChecks(context.collection),
+    });
     return this.#answer(name, await this.#writer.upsert(context, parsed));
   }
 
@@ -86,13 +94,17 @@ export class VectorOperations {
     const context = await this.#writeContext(name, 'delete', call);
     return this.#answer(
       name,
-      await this.#writer.remove(context, parseIds(ids, context.collection.definition.shards)),
+      await this.#writer.remove(
+        context,
+        parseIds(ids, context.collection.definition.shards, idChecks(context.collection).checkId),
+      ),
     );
   }
 
   async remove(name: string, id: string, call: WriteCall): Promise<Exclude<ItemResult, { error: unknown }>> {
     const key = checkKey(id);
     const context = await this.#writeContext(name, 'delete', { ...call, body: key });
+    idChecks(context.collection).checkId?.(key);
     const { results } = this.#answer(
       name,
       await this.#writer.remove(context, [
@@ -109,7 +121,8 @@ export class VectorOperations {
     const key = checkKey(id);
     const { timeoutMs, siblings } = parseReadOptions(call.options);
     const deadline = deadlineIn(timeoutMs, call.caller.signal);
-    const collection = await this.#collection(name, deadline);
+    const collection = await this.#collection(name, deadline, siblings ? 'siblings' : undefined);
+    idChecks(collection).checkId?.(key);
     return this.#reader.get(
       collection,
       { id: key, shard: shardOfKey(key, collection.definition.shards) },
@@ -121,11 +134,15 @@ export class VectorOperations {
     const ids = this.#batch(body, 'ids');
     const { timeoutMs, siblings } = parseReadOptions(call.options);
     const deadline = deadlineIn(timeoutMs, call.caller.signal);
-    const collection = await this.#collection(name, deadline);
-    return this.#reader.getAll(collection, parseIds(ids, collection.definition.shards), {
-      deadline,
-      siblings,
-    });
+    const collection = await this.#collection(name, deadline, siblings ? 'siblings' : undefined);
+    return this.#reader.getAll(
+      collection,
+      parseIds(ids, collection.definition.shards, idChecks(collection).checkId),
+      {
+        deadline,
+        siblings,
+      },
+    );
   }
 
   async search(name: string, body: unknown, call: ReadCall): Promise<SearchResult> {
@@ -133,21 +150,24 @@ export class VectorOperations {
       if (field !== 'timeoutMs')
         throw new PgquorumError('unknown_field', `${field} is not a field of this request`);
     const deadline = deadlineIn(parseTimeout(call.options['timeoutMs']), call.caller.signal);
-    const collection = await this.#collection(name, deadline);
-    return this.#searcher.search(collection, parseSearch(body, collection.definition), deadline);
+    const collection = await this.#collection(name, deadline, 'search');
+    const request = parseSearch(body, collection.definition);
+    if (request.near.kind === 'id') idChecks(collection).checkId?.(request.near.id);
+    return this.#searcher.search(collection, request, deadline);
   }
 
-  async #collection(name: string, deadline: Deadline): Promise<CollectionRow> {
+  /** With `verb`, something that an attached table may not have the columns for. */
+  async #collection(name: string, deadline: Deadline, verb?: TableVerb): Promise<CollectionRow> {
     const found = await this.#directory.get(name, deadline);
-    if (found.definition.attached !== undefined)
-      throw new PgquorumError(
-        'not_supported',
-        `collection ${name} is an attached table: it is read and written by SQL, on any master`,
-      );
+    if (verb !== undefined) checkVerb(found, verb);
     return found;
   }
 
-  async #writeContext(name: string, verb: string, call: WriteCall): Promise<WriteContext> {
+  async #writeContext(
+    name: string,
+    verb: 'upsert' | 'patch' | 'delete',
+    call: WriteCall,
+  ): Promise<WriteContext> {
     const { timeoutMs, coordinator } = parseWriteOptions(call.options, this.#settings.consistencyLevel);
     const deadline = deadlineIn(timeoutMs, call.caller.signal);
     const { idempotencyKey, body, caller } = call;
@@ -155,7 +175,12 @@ export class VectorOperations {
       throw invalid(`Idempotency-Key: must have 1 to ${idempotencyKeyMax} characters`);
     const keyed =
       idempotencyKey === null ? null : { principal: caller.principal, idempotencyKey, verb, body };
-    return { collection: await this.#collection(name, deadline), deadline, coordinator, keyed };
+    return {
+      collection: await this.#collection(name, deadline, verb === 'delete' ? undefined : verb),
+      deadline,
+      coordinator,
+      keyed,
+    };
   }
 
   #batch(body: unknown, field: 'vectors' | 'ids'): unknown[] {

@@ -56,6 +56,7 @@ const fromRaw = (row: RawCollection): CollectionRow => ({
     table: row.table_name,
     key: row.key_columns.map((name, at): KeyColumn => ({ name, type: row.key_types?.[at] ?? 'text' })),
     shards: row.shards,
+    ...(row.definition.attached === undefined ? {} : { attached: row.definition.attached }),
   },
 });
 

@@ -43,6 +43,8 @@ export interface CollectionTable {
   readonly table: string;
   readonly key: readonly KeyColumn[];
   readonly shards: number;
+  /** As in the definition. */
+  readonly attached?: AttachedColumns | undefined;
 }
 
 /** Largest dimension per type: pgvector's, but that of sparse vectors, which is ours, and that of bits, which is what its index holds. */

@@ -2,12 +2,21 @@
 import type pg from 'pg';
 import type { CollectionDirectory } from '../collections/directory.pg.ts';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
+import type { CollectionTable } from '../collections/definition.ts';
+import {
+  columnTextSql,
+  embeddingColumn,
+  hasAnyIdSql,
+  idSql,
+  metadataColumn,
+} from '../collections/row-address.ts';
 import { versionTable } from '../collections/trigger.ts';
+import { sameKey } from '../collections/unversioned-rows.ts';
 import { siblingsSql, siblingView, type Sibling, type SiblingJson } from '../conflicts/siblings.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { textArray } from '../postgres/binary-array.ts';
 import type { Deadline } from '../postgres/deadline.ts';
-import { quoteTable, quoteText } from '../postgres/identifier.ts';
+import { quoteName, quoteTable, quoteText } from '../postgres/identifier.ts';
 import { isStaleDefinition, requestError } from '../postgres/request-error.ts';
 import { parseLossless } from '../requests/lossless-json.ts';
 import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
@@ -40,7 +49,7 @@ interface Row extends Partial<VersionColumns> {
   /** False for a tombstone. */
   readonly present: boolean;
   readonly embedding: string | null;
-  readonly metadata: string;
+  readonly metadata: string | null;
   readonly rank: number | null;
   readonly crdt?: unknown;
   readonly siblings?: readonly SiblingJson[];
@@ -56,12 +65,18 @@ interface KeyItem {
   readonly shard: ShardNumber;
 }
 
+/** A column of the key is null only where there is nothing. */
+const isThere = (table: CollectionTable, alias: string): string =>
+  `${alias}.${quoteName(table.key[0]!.name)} is not null`;
+const eitherId = (table: CollectionTable): string =>
+  `case when ${isThere(table, 't')} then ${idSql(table, 't')} else ${idSql(table, 'v')} end`;
+
 /** Rows and tombstones of keys; what is in neither is not known here. Siblings in the same statement, so that they are of the same moment. */
 const readStatement = ({ table, definition: { conflicts } }: CollectionRow, siblings: boolean) =>
   statement(
-    `select coalesce(t.id, v.id) as id, t.id is not null as present, t.embedding::text as embedding, t.metadata::text as metadata, v.hlc::text as hlc, v.origin, v.counter::text as counter, v.clock, v.rank${conflicts.crdt === undefined ? '' : `, pgquorum.crdt_values(v.crdt, ${quoteText(JSON.stringify(conflicts.crdt))}) as crdt`}${siblings ? `, ${siblingsSql(quoteText(table.collection), 'coalesce(t.id, v.id)')} as siblings` : ''}
-     from (select * from ${quoteTable({ schema: table.schema, name: table.table })} where id = any($1::text[])) t
-     full join (select * from ${versionTable(table)} where id = any($1::text[])) v on v.id = t.id`,
+    `select ${eitherId(table)} as id, ${isThere(table, 't')} as present, ${columnTextSql('t', embeddingColumn(table))} as embedding, ${columnTextSql('t', metadataColumn(table))} as metadata, v.hlc::text as hlc, v.origin, v.counter::text as counter, v.clock, v.rank${conflicts.crdt === undefined ? '' : `, pgquorum.crdt_values(v.crdt, ${quoteText(JSON.stringify(conflicts.crdt))}) as crdt`}${siblings ? `, ${siblingsSql(quoteText(table.collection), eitherId(table))} as siblings` : ''}
+     from (select * from ${quoteTable({ schema: table.schema, name: table.table })} r where ${hasAnyIdSql(table, 'r')}) t
+     full join (select * from ${versionTable(table)} r where ${hasAnyIdSql(table, 'r')}) v on ${sameKey(table, 'v.', 't.')}`,
   );
 
 export class Reader {
@@ -180,7 +195,7 @@ export class Reader {
     return {
       id: row.id,
       embedding: row.embedding === null ? null : embeddingOfText(row.embedding),
-      metadata: parseLossless(row.metadata),
+      metadata: row.metadata === null ? null : parseLossless(row.metadata),
       ...(row.crdt === undefined ? {} : { crdt: row.crdt }),
       ...(conflicts.models === undefined ? {} : { model: modelOfRank(row.rank, conflicts.models) }),
       version,

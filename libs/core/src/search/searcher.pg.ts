@@ -3,14 +3,17 @@ import type pg from 'pg';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
 import { metricOperators, typeSql } from '../collections/definition.ts';
 import type { CollectionDirectory } from '../collections/directory.pg.ts';
+import { embeddingColumn, idSql, metadataColumn } from '../collections/row-address.ts';
 import { versionTable } from '../collections/trigger.ts';
+import { sameKey } from '../collections/unversioned-rows.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
-import { quoteTable } from '../postgres/identifier.ts';
+import { quoteName, quoteTable } from '../postgres/identifier.ts';
 import { isStaleDefinition, requestError } from '../postgres/request-error.ts';
 import { remainingMs } from '../postgres/session.pg.ts';
 import type { Reader } from '../reads/reader.pg.ts';
 import { shardOfKey } from '../placement/key-hash.ts';
+import { notSupported } from '../requests/fields.ts';
 import { parseLossless } from '../requests/lossless-json.ts';
 import { onFirst, type Nodes } from '../topology/nodes.pg.ts';
 import { versionView, type VersionColumns, type VersionView } from '../versioning/version-view.ts';
@@ -44,7 +47,7 @@ interface Row extends Partial<VersionColumns> {
   readonly id: string;
   readonly distance: number;
   readonly embedding?: string;
-  readonly metadata?: string;
+  readonly metadata?: string | null;
   readonly crdt?: unknown;
 }
 
@@ -107,7 +110,9 @@ export class Searcher {
       distance: row.distance,
       score: scoreOf(collection.definition.metric, row.distance),
       ...(row.embedding === undefined ? {} : { embedding: embeddingOfText(row.embedding) }),
-      ...(row.metadata === undefined ? {} : { metadata: parseLossless(row.metadata) }),
+      ...(row.metadata === undefined
+        ? {}
+        : { metadata: row.metadata === null ? null : parseLossless(row.metadata) }),
       ...(row.crdt === undefined ? {} : { crdt: row.crdt }),
       ...(hlc != null && origin != null && counter != null && clock != null
         ? { version: versionView({ hlc, origin, counter, clock }, (number) => this.#nodes.nameOf(number)) }
@@ -125,26 +130,41 @@ function searchSql(
   const values: unknown[] = [];
   const bind = (value: unknown): string => `$${values.push(value)}`;
   const target = `${bind(near)}::${typeSql[definition.vectorType]}`;
-  const distance = `t.embedding operator(public.${metricOperators[definition.metric].operator}) ${target}`;
-  const conditions = ['t.embedding is not null'];
+  const column = `t.${quoteName(embeddingColumn(table)!)}`;
+  const distance = `${column} operator(public.${metricOperators[definition.metric].operator}) ${target}`;
+  const conditions = [`${column} is not null`];
   const fields = definition.conflicts.crdt;
   // A sub-select and no join, so that the index still gives the rows in their order.
-  const state = `(select f.crdt from ${versionTable(table)} f where f.id = t.id)`;
+  const state = `(select f.crdt from ${versionTable(table)} f where ${sameKey(table, 'f.', 't.')})`;
   const crdt = fields === undefined ? undefined : { fields, state };
-  if (request.filter !== null)
-    conditions.push(compileFilter(request.filter, { bind, column: 't.metadata', crdt }));
+  const metadata = metadataColumn(table);
+  if (request.filter !== null) {
+    if (metadata === null) throw notSupported('filter', 'the table has no column for metadata');
+    conditions.push(compileFilter(request.filter, { bind, column: `t.${quoteName(metadata)}`, crdt }));
+  }
   if (request.maxDistance !== null) conditions.push(`${distance} <= ${bind(request.maxDistance)}`);
-  const nearest = `select t.*, ${distance} as distance from ${quoteTable({ schema: table.schema, name: table.table })} t where ${conditions.join(' and ')} order by ${distance} limit ${request.k}`;
-  const columns = ['n.id', 'n.distance'];
+  // Under names of their own: a user's column may be called as one of ours.
+  const key = table.key.map((part, at) => ({ ...part, name: `key${at}` }));
+  const taken = [
+    ...table.key.map(({ name }, at) => `t.${quoteName(name)} as key${at}`),
+    `${column} as embedding`,
+    ...(metadata === null ? [] : [`t.${quoteName(metadata)} as metadata`]),
+  ];
+  const nearest = `select ${taken.join(', ')}, ${distance} as distance from ${quoteTable({ schema: table.schema, name: table.table })} t where ${conditions.join(' and ')} order by ${distance} limit ${request.k}`;
+  const columns = [`${idSql({ ...table, key }, 'n')} as id`, 'n.distance'];
   if (request.include.includes('embedding')) columns.push('n.embedding::text as embedding');
-  if (request.include.includes('metadata')) columns.push('n.metadata::text as metadata');
+  if (request.include.includes('metadata'))
+    columns.push(`${metadata === null ? 'null' : 'n.metadata::text'} as metadata`);
   const withVersion = request.include.includes('version');
   if (withVersion) columns.push('v.hlc::text as hlc', 'v.origin', 'v.counter::text as counter', 'v.clock');
   const withCrdt = request.include.includes('crdt');
   if (withCrdt) columns.push(`pgquorum.crdt_values(v.crdt, ${bind(JSON.stringify(fields))}::jsonb) as crdt`);
-  const joined = withVersion || withCrdt ? ` left join ${versionTable(table)} v on v.id = n.id` : '';
+  const joined =
+    withVersion || withCrdt
+      ? ` left join ${versionTable(table)} v on ${table.key.map(({ name }, at) => `v.${quoteName(name)} = n.key${at}`).join(' and ')}`
+      : '';
   return {
-    text: `select ${columns.join(', ')} from (${nearest}) n${joined} order by n.distance, n.id`,
+    text: `select ${columns.join(', ')} from (${nearest}) n${joined} order by n.distance, ${key.map(({ name }) => `n.${name}`).join(', ')}`,
     values,
   };
 }

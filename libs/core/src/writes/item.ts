@@ -21,11 +21,17 @@ export interface WriteItem {
   readonly model: NamedModel | null;
 }
 
+export type CheckId = (id: string) => void;
+
 export type ParsedItem<T> =
   | { readonly ok: true; readonly item: T }
   | { readonly ok: false; readonly id: string | null; readonly error: PgquorumError };
 
 export interface ItemShape extends EmbeddingShape {
+  /** Throws for what is no id of this collection. */
+  readonly checkId?: CheckId;
+  /** An attached table may have no column for it. */
+  readonly withoutMetadata?: boolean;
   readonly shards: number;
   readonly models: Models;
 }
@@ -68,11 +74,15 @@ export function checkEmbeddingFields(embedding: unknown, path: string): void {
 }
 
 /** The ids of a read or a delete. */
-export function parseIds(values: unknown, shards: number): ParsedItem<{ id: string; shard: ShardNumber }>[] {
+export function parseIds(
+  values: unknown,
+  shards: number,
+  check?: CheckId,
+): ParsedItem<{ id: string; shard: ShardNumber }>[] {
   if (!Array.isArray(values)) throw invalid('ids: must be an array');
   const repeated = repeatedIds(values);
   return values.map((id) =>
-    attempt(id, () => ({ id: checkNew(id, repeated), shard: shardOfKey(id as string, shards) })),
+    attempt(id, () => ({ id: checkNew(id, repeated, check), shard: shardOfKey(id as string, shards) })),
   );
 }
 
@@ -93,8 +103,9 @@ function repeatedIds(ids: readonly unknown[]): ReadonlySet<unknown> {
 }
 
 /** All items of an id that comes twice fail: which of them was meant can not be known. */
-function checkNew(id: unknown, repeated: ReadonlySet<unknown>): string {
+function checkNew(id: unknown, repeated: ReadonlySet<unknown>, check?: CheckId): string {
   const key = checkKey(id);
+  check?.(key);
   if (repeated.has(key)) throw new PgquorumError('duplicate_key', 'the batch names this id more than once');
   return key;
 }
@@ -104,10 +115,12 @@ function parseItem(
   shape: ItemShape,
   repeated: ReadonlySet<unknown>,
 ): WriteItem {
-  const id = checkNew(value['id'], repeated);
+  const id = checkNew(value['id'], repeated, shape.checkId);
   const { embedding } = value;
   if (embedding === undefined)
     throw new PgquorumError('invalid_vector', 'embedding: is missing; send null for a vector without one');
+  if (shape.withoutMetadata === true && value['metadata'] !== undefined)
+    throw new PgquorumError('invalid_metadata', 'metadata: the table has no column for it');
   return {
     id,
     shard: shardOfKey(id, shape.shards),
