@@ -30,6 +30,7 @@ export function openWal(
     node: origin.address,
     origin: origin.number,
     slot: start.source.slot,
+    sole: true, // edges and feeds hold a lease
     publication: start.source.publication,
     transactionBytesMax: settings.transactionBytesMax,
     pace,

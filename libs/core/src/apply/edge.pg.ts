@@ -1,12 +1,16 @@
 /**
  * One edge: the change log of one origin, read and applied to one target. Reads at the pace of its lanes, confirms what all of them hold, and
  * says in pgquorum.source what keeps it from going on. `run` ends when the signal aborts, after the lanes have finished what they had.
+ *
+ * Of several processes one runs it, by a lease on the target; the others wait. Where to go on from is read once the lease is held, and no session of an earlier
+ * holder is left: what the log was told to forget is then within it.
  */
 import type pg from 'pg';
 import type { LogBatch } from '../changelog/change.ts';
 import type { ChangeLogReader } from '../changelog/port.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { SessionLease } from '../postgres/session-lease.pg.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import { Lane } from './lane.pg.ts';
 import { ParkedDrain } from './parked-drain.pg.ts';
@@ -41,7 +45,24 @@ const drainMs = 10_000;
 
 /** Runs the edge once: until the signal aborts or something breaks. The caller starts it again. */
 export async function runEdge(options: EdgeOptions, signal: AbortSignal): Promise<void> {
+  const { origin, target, log, logger } = options;
+  const lease = await SessionLease.take(target.address, `edge ${log} ${origin.number}`, signal, {
+    onStandby: () => {
+      logger.info('stands by: another process runs this edge');
+      options.onHealthy?.();
+    },
+  });
+  if (lease === null) return;
+  try {
+    await runAlone(options, lease, signal);
+  } finally {
+    await lease.release();
+  }
+}
+
+async function runAlone(options: EdgeOptions, lease: SessionLease, signal: AbortSignal): Promise<void> {
   const { origin, target, log } = options;
+  const join = (client: pg.Client) => lease.join(client);
   const control = await connect(target.address, {
     application: `pgquorum edge ${origin.name} ${target.name}`,
     answerWithinMs: 30_000,
@@ -49,14 +70,17 @@ export async function runEdge(options: EdgeOptions, signal: AbortSignal): Promis
   const hard = new AbortController();
   let reader: ChangeLogReader | null = null;
   try {
+    await join(control);
     const start = await readStart(control, { origin: origin.number, log, lanes: options.lanes });
     reader = await options.openReader(start, control);
-    const running = new RunningEdge(options, start, reader, hard.signal);
-    const drain = new ParkedDrain({ ...options, resume: (collection) => running.resume(collection) });
-    await Promise.all([
+    const running = new RunningEdge({ ...options, join }, start, reader, hard.signal);
+    const drain = new ParkedDrain({ ...options, join, resume: (collection) => running.resume(collection) });
+    const work = Promise.all([
       running.run(signal, control),
       drain.run(AbortSignal.any([signal, running.stopped]), control),
     ]);
+    work.catch(() => undefined); // when the lease is lost first, that is what ends the edge
+    await Promise.race([work, lease.whenLost()]);
   } catch (cause) {
     if (!signal.aborted)
       await setProblem(control, { origin: origin.number, log, problem: describe(cause) }).catch(
@@ -73,15 +97,18 @@ export async function runEdge(options: EdgeOptions, signal: AbortSignal): Promis
 export const describe = (cause: unknown): string =>
   (cause instanceof Error ? cause.message : String(cause)).slice(0, 500);
 
+/** With what makes its sessions a part of the lease. */
+export type JoinedEdgeOptions = EdgeOptions & { readonly join: (client: pg.Client) => Promise<void> };
+
 class RunningEdge {
-  private readonly options: EdgeOptions;
+  private readonly options: JoinedEdgeOptions;
   private readonly reader: ChangeLogReader;
   private readonly start: EdgeStart;
   private readonly lanes: Lane[];
   private readonly hard: AbortSignal;
   private readonly ended = new AbortController();
 
-  constructor(options: EdgeOptions, start: EdgeStart, reader: ChangeLogReader, hard: AbortSignal) {
+  constructor(options: JoinedEdgeOptions, start: EdgeStart, reader: ChangeLogReader, hard: AbortSignal) {
     this.options = options;
     this.reader = reader;
     this.start = start;
@@ -108,6 +135,7 @@ class RunningEdge {
         node: target.address,
         application: `pgquorum apply ${origin.name} ${target.name} ${lane}`,
         originName: `pgquorum_${cluster}_${log}_${origin.number}_${target.number}_${lane}`,
+        join: this.options.join,
       },
       onDurable: (stream, position) => {
         const held = positions.note(lane, stream, position);

@@ -19,7 +19,7 @@ import { ApplySession } from './session.pg.ts';
 import { namingBoth } from './standing-row.pg.ts';
 import { stampRows } from './stamp.pg.ts';
 import { applyTransaction } from './transaction.pg.ts';
-import type { EdgeOptions } from './edge.pg.ts';
+import type { JoinedEdgeOptions } from './edge.pg.ts';
 
 const roundMs = 500;
 const batchLimit = 200;
@@ -28,7 +28,7 @@ const otherWithinMs = 60_000;
 const lockTimeoutMs = 1000;
 
 export class ParkedDrain {
-  private readonly options: EdgeOptions & { readonly resume: (collection: string) => void };
+  private readonly options: JoinedEdgeOptions & { readonly resume: (collection: string) => void };
   private readonly recovery: DriftRecovery;
   private session: ApplySession | null = null;
 
@@ -59,6 +59,7 @@ export class ParkedDrain {
         node: target.address,
         application: `pgquorum parked ${origin.name} ${target.name}`,
         originName: `pgquorum_${this.options.cluster}_parked_${origin.number}_${target.number}`,
+        join: this.options.join,
       });
       const stuck = new Set<string>();
       let after = '0';

@@ -19,6 +19,8 @@ export interface SessionOptions {
   readonly application: string;
   /** Name of the replication origin to mark this session with; an origin is active in one session only. Null = none, which only costs the WAL's readers time. */
   readonly originName: string | null;
+  /** Makes the session a part of what it is done for; throws when that may not go on. */
+  readonly join?: ((client: pg.Client) => Promise<void>) | undefined;
 }
 
 /** An apply transaction's statements take milliseconds, with an ANN index on the target perhaps seconds. */
@@ -52,6 +54,7 @@ export class ApplySession {
     client.on('error', () => undefined); // the statement that notices it rejects
     try {
       await client.connect();
+      await options.join?.(client);
       // Statements here look keys up, whatever the planner thinks of an empty table today: a plan made once has to stay right when it grows.
       await client.query(
         'set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_bitmapscan = off; set jit = off',

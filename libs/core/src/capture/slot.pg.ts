@@ -10,6 +10,7 @@
  * told; holds at most about `aheadBytesMax` (the socket is paused beyond it) and still answers the server meanwhile.
  */
 import type { EventEmitter } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { LogicalReplicationService } from 'pg-logical-replication';
 import type { Pace } from '../bandwidth/pace.ts';
@@ -32,11 +33,16 @@ export interface SlotOptions {
   readonly publication: number | null;
   /** Then `slot` is a temporary one, a copy of the newest of these that still holds what follows `from`; it goes with the connection. */
   readonly copyOf?: readonly string[] | undefined;
+  /** The caller has the sole right to read the slot: another reader is left from a process that had it before, and is ended. */
+  readonly sole?: boolean | undefined;
   readonly aheadBytesMax?: number;
   readonly statusIntervalMs?: number;
   /** How fast it may read. */
   readonly pace?: Pace | undefined;
 }
+
+/** How long a reader that was told to end may take. */
+const leftReaderWithinMs = 10_000;
 
 /** What of the driver's connection is used here. */
 interface Connection extends EventEmitter {
@@ -160,18 +166,31 @@ export class SlotStream {
 
   /** Runs on the replication connection before it starts to stream. */
   private async prepare(client: pg.Client): Promise<ServerFacts> {
-    const { slot } = this.options;
     const { connection } = client as unknown as { connection: Connection };
     this.socket = connection.stream;
     this.listen(connection);
     await this.copySlot(client);
-    const locked = await client.query<{ locked: boolean }>(
-      `select pg_try_advisory_lock(hashtextextended(${quoteText(slot)}, 7308895)) as locked`,
-    );
-    if (!locked.rows[0]!.locked) throw new PgquorumError('slot_in_use', `slot ${slot} has another reader`);
+    await this.lock(client);
     await this.checkSlot(client);
     const version = await client.query<{ server_version_num: string }>('show server_version_num');
     return { version: Number(version.rows[0]!.server_version_num) };
+  }
+
+  private async lock(client: pg.Client): Promise<void> {
+    const { slot, sole } = this.options;
+    const key = `hashtextextended(${quoteText(slot)}, 7308895)`;
+    const deadline = performance.now() + leftReaderWithinMs;
+    for (;;) {
+      const locked = await client.query<{ locked: boolean }>(`select pg_try_advisory_lock(${key}) as locked`);
+      if (locked.rows[0]!.locked) return;
+      if (sole !== true || performance.now() > deadline)
+        throw new PgquorumError('slot_in_use', `slot ${slot} has another reader`);
+      await client.query(
+        `select pg_terminate_backend(l.pid) from pg_locks l where l.locktype = 'advisory' and l.objsubid = 1 and l.granted and ((l.classid::bigint << 32) | l.objid::bigint) = ${key}
+           and l.database = (select d.oid from pg_database d where d.datname = current_database())`,
+      );
+      await sleep(20);
+    }
   }
 
   /** Slots that others read may be copied while they do; what a copy begins with is decoded in passing, so the newest is the cheapest. */

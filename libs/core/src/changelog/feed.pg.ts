@@ -4,6 +4,7 @@
  */
 import type { NodeAddress } from '../config/settings.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { SessionLease } from '../postgres/session-lease.pg.ts';
 import type { NodeNumber } from '../versioning/version.ts';
 import { readStart, setProblem } from '../apply/progress.pg.ts';
 import type { LogBatch } from './change.ts';
@@ -25,8 +26,22 @@ export interface FeedOptions {
 const appendsAhead = 8;
 const bytesPerAppend = 2 * 1024 * 1024;
 
-/** Runs once: until the signal aborts or something breaks. */
+/** Runs once: until the signal aborts or something breaks. Of several processes one runs it, by a lease on the origin; the others wait. */
 export async function runFeed(options: FeedOptions, signal: AbortSignal): Promise<void> {
+  const lease = await SessionLease.take(options.origin.address, 'feed', signal, {
+    onStandby: () => options.onHealthy?.(),
+  });
+  if (lease === null) return;
+  const lost = new AbortController();
+  try {
+    await Promise.race([feedAlone(options, lease, AbortSignal.any([signal, lost.signal])), lease.whenLost()]);
+  } finally {
+    lost.abort();
+    await lease.release();
+  }
+}
+
+async function feedAlone(options: FeedOptions, lease: SessionLease, signal: AbortSignal): Promise<void> {
   const { origin } = options;
   const about = { origin: origin.number as number, log: 'capture' };
   const control = await connect(origin.address, {
@@ -36,6 +51,7 @@ export async function runFeed(options: FeedOptions, signal: AbortSignal): Promis
   let reader: ChangeLogReader | null = null;
   let writer: ChangeLogWriter | null = null;
   try {
+    await lease.join(control);
     const start = await readStart(control, { ...about, lanes: 1 });
     writer = await options.openWriter();
     reader = options.openReader(start);

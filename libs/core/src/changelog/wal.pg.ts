@@ -27,6 +27,8 @@ export interface WalOptions {
   readonly transactionBytesMax: number;
   /** Then `slot` names a temporary copy of one of these: see SlotOptions. */
   readonly copyOf?: readonly string[];
+  /** See SlotOptions. */
+  readonly sole?: boolean;
   /** What the stream may hold ahead of its consumer, beside the transaction that is being joined. */
   readonly aheadBytesMax?: number;
   /** How fast it may read. */
@@ -68,7 +70,7 @@ export class WalChangeLog implements ChangeLogReader {
     if (start === undefined)
       throw new PgquorumError('invariant_broken', `slot ${slot} is read without a position`);
     const sql = await connect(node, { application: `pgquorum ${slot} re-read`, answerWithinMs: 60_000 });
-    const { aheadBytesMax, copyOf, pace } = this.options;
+    const { aheadBytesMax, copyOf, pace, sole } = this.options;
     const stream = new SlotStream({
       node,
       slot,
@@ -76,6 +78,7 @@ export class WalChangeLog implements ChangeLogReader {
       publication,
       copyOf,
       pace,
+      sole,
       ...(aheadBytesMax === undefined ? {} : { aheadBytesMax }),
     });
     try {

@@ -339,6 +339,13 @@ export const errorCodes = {
     'Another replicator reads this slot',
     'It takes over when the other one ends.',
   ),
+  lease_lost: entry(
+    503,
+    'UNAVAILABLE',
+    true,
+    'The right to do this alone was lost',
+    'Another process does it now. This one was frozen or cut off for a while; it stands by and takes over when the other one ends.',
+  ),
   schema_drift: entry(
     500,
     'FAILED_PRECONDITION',

@@ -130,6 +130,7 @@ export function openWal(
     node: origin.address,
     origin: origin.number,
     slot: start.source.slot!,
+    sole: options.sole ?? true,
     publication: start.source.publication,
     transactionBytesMax: options.transactionBytesMax ?? 64 * 1024 * 1024,
     ...(options.onRowless ? { onRowless: options.onRowless } : {}),
