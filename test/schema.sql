@@ -1499,6 +1499,44 @@ CREATE TABLE pgquorum.unfolded (
 COMMENT ON TABLE pgquorum.unfolded IS 'Keys whose counters hold increments by request that this node may have to fold into its own cells. Only of this node; never replicated.';
 
 --
+-- Name: verified; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.verified (
+    collection text NOT NULL,
+    shard integer NOT NULL,
+    at timestamp with time zone NOT NULL,
+    complete boolean NOT NULL,
+    differences bigint DEFAULT 0 NOT NULL,
+    rounds jsonb
+)
+WITH (fillfactor='70');
+
+--
+-- Name: TABLE verified; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.verified IS 'Shards that this node''s replicator has compared on all nodes.';
+
+--
+-- Name: COLUMN verified.complete; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.verified.complete IS 'Whether all nodes were there and ended equal.';
+
+--
+-- Name: COLUMN verified.differences; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.verified.differences IS 'Found since the collection was made.';
+
+--
+-- Name: COLUMN verified.rounds; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.verified.rounds IS 'The rounds by which the purge horizon of the shard rises.';
+
+--
 -- Name: watched; Type: TABLE; Schema: pgquorum; Owner: -
 --
 
@@ -1706,6 +1744,13 @@ ALTER TABLE ONLY pgquorum.unfolded
     ADD CONSTRAINT unfolded_pkey PRIMARY KEY (collection, key);
 
 --
+-- Name: verified verified_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.verified
+    ADD CONSTRAINT verified_pkey PRIMARY KEY (collection, shard);
+
+--
 -- Name: watched watched_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
 --
 
@@ -1842,6 +1887,13 @@ CREATE TRIGGER horizon_floor AFTER INSERT OR DELETE OR UPDATE ON pgquorum.horizo
 
 ALTER TABLE ONLY pgquorum.shard_role
     ADD CONSTRAINT shard_role_collection FOREIGN KEY (collection) REFERENCES pgquorum.collection(name) ON DELETE CASCADE;
+
+--
+-- Name: verified verified_collection; Type: FK CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.verified
+    ADD CONSTRAINT verified_collection FOREIGN KEY (collection) REFERENCES pgquorum.collection(name) ON DELETE CASCADE;
 
 --
 -- PostgreSQL database dump complete

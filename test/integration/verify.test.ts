@@ -89,7 +89,7 @@ test('merge mends lost writes, deletes and conflict records both ways, in pages'
   await cluster.query(2, `delete from docs where id like 'k5%'`);
   await cluster.query(2, `insert into docs select 'new' || i, '[1,2,3]' from generate_series(1, 20) i`);
   await pretendCaughtUp(cluster);
-  const report = await runVerify(cluster, { repair: 'merge' }, { pageKeys: 10 });
+  const report = await runVerify(cluster, { repair: 'merge' }, { pageKeys: 40 });
   expect(report.differences).toBeGreaterThan(200);
   expect(report.byOutcome).toEqual({ found: 0, mended: report.differences, refused: 0, left: 0 });
   await expectAlike(cluster);

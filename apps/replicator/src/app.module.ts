@@ -23,6 +23,7 @@ import { ResyncRunner } from './resync.runner.ts';
 import { StatusServer } from './status.server.ts';
 import { ThrottleRunner } from './throttle.runner.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
+import { VerifyRunner } from './verify.runner.ts';
 import { WalBudgetRunner } from './wal-budget.runner.ts';
 import { WatchRunner } from './watch.runner.ts';
 
@@ -47,6 +48,7 @@ class ReplicatorModule {
         WatchRunner,
         ThrottleRunner,
         WalBudgetRunner,
+        VerifyRunner,
         StatusServer,
       ],
     };

@@ -12,6 +12,7 @@ export class ReplicationMetrics {
   readonly resolverFailures: Counter<'node' | 'collection'>;
   readonly resyncing: Gauge<'origin' | 'target'>;
   readonly edge: ReturnType<typeof edgeMetrics>;
+  readonly verify: ReturnType<typeof verifyMetrics>;
   readonly running: Gauge<'loop'>;
   readonly restarts: Counter<'loop'>;
   readonly registry: Registry;
@@ -59,6 +60,7 @@ export class ReplicationMetrics {
     });
     this.resyncing = resyncingGauge(registry);
     this.edge = edgeMetrics(registry);
+    this.verify = verifyMetrics(registry);
     this.running = new Gauge({
       name: 'pgquorum_loop_running',
       help: '1 while a loop of this process runs.',
@@ -139,3 +141,35 @@ const batchHistogram = (registry: Registry): Histogram<'origin' | 'target'> =>
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5],
     registers: [registry],
   });
+
+/** Of continuous verification. */
+function verifyMetrics(registry: Registry) {
+  const registers = [registry];
+  const labelNames = ['collection'] as const;
+  return {
+    differences: new Counter({
+      name: 'pgquorum_verify_differences_total',
+      help: 'Keys in which masters differed.',
+      labelNames,
+      registers,
+    }),
+    mended: new Counter({
+      name: 'pgquorum_verify_mended_total',
+      help: 'Those of them that were merged.',
+      labelNames,
+      registers,
+    }),
+    verifiedAt: new Gauge({
+      name: 'pgquorum_verified_timestamp_seconds',
+      help: "When the shard of a served node's share that was verified longest ago was; 0 = some never were.",
+      labelNames: ['node', 'collection'] as const,
+      registers,
+    }),
+    purged: new Counter({
+      name: 'pgquorum_tombstones_purged_total',
+      help: 'Tombstones that were purged on all masters.',
+      labelNames,
+      registers,
+    }),
+  };
+}

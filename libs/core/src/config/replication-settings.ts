@@ -141,6 +141,27 @@ export const replicationSettings = {
     'An edge that lags more than this is told as an event `lag-exceeded`, and again when it lags less than half of it.',
     { unit: 'ms' },
   ),
+  verifyRowsPerS: setting(
+    'PGQUORUM_VERIFY_ROWS_PER_S',
+    integer(0, 10_000_000),
+    2000,
+    "Most versions that each node's replicator compares in a second while it verifies continuously; 0 = it does not, and tombstones are never purged.",
+    { unit: 'versions/s' },
+  ),
+  verifyIntervalMs: setting(
+    'PGQUORUM_VERIFY_INTERVAL_MS',
+    integer(100, 2_592_000_000),
+    3_600_000,
+    'A shard is not verified again before.',
+    { unit: 'ms' },
+  ),
+  tombstoneGraceMs: setting(
+    'PGQUORUM_TOMBSTONE_GRACE_MS',
+    integer(0, 31_536_000_000),
+    604_800_000,
+    'How long tombstones stay at least; then they go once every master was verified to have them.',
+    { unit: 'ms' },
+  ),
   clockDriftMaxMs: setting(
     'PGQUORUM_CLOCK_DRIFT_MAX_MS',
     integer(1, 86_400_000),

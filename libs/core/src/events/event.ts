@@ -9,6 +9,7 @@ import type { NameOfNode } from '../versioning/version-view.ts';
 export const eventTypes = [
   'conflict',
   'dead-letter',
+  'difference',
   'lag-exceeded',
   'replica-status',
   'resync',

@@ -36,11 +36,11 @@ export async function markNow(nodes: readonly Reached[]): Promise<Mark[]> {
   );
 }
 
-/** Lanes that are not at the mark yet; those of a stream that no lane has reached count with it. */
-const behindSql = `select from pgquorum.source s where s.origin = $1 and not coalesce((
+/** Unless every lane of the log is at the mark, and nothing that was missed is still being copied. */
+const behindSql = `select where not exists (select from pgquorum.source s where s.origin = $1 and s.state = 'ready' and coalesce((
     select bool_and(p.lanes >= s.lanes and case s.log when 'wal' then p.position >= $2::bigint else p.commit_time >= $3::timestamptz end)
     from (select count(*) as lanes, min(position) as position, min(coalesce(commit_time, '-infinity')) as commit_time
-          from pgquorum.progress where origin = s.origin and log = s.log group by stream) p), false)`;
+          from pgquorum.progress where origin = s.origin and log = s.log group by stream) p), false))`;
 const parkedSql = 'select from pgquorum.parked where collection = $1 limit 1';
 
 /** Pairs [origin, target] that are not at the marks. */

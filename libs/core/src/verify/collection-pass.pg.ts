@@ -27,6 +27,8 @@ export interface PassOptions {
   /** How long changes may be on their way before a key is left as `inFlight`. */
   readonly catchUpMs?: number;
   readonly pageKeys?: number;
+  /** With a repair: whether keys of which nothing can be said are merged too. */
+  readonly mergeOpen?: boolean;
 }
 
 /** Keys that are written all the time are looked at so often. */
@@ -37,7 +39,7 @@ const laggingMs = 2000;
 
 export class CollectionPass implements AsyncDisposable {
   readonly nodes: readonly VerifyNode[];
-  /** Are all nodes of the cluster in it? */
+  /** Are all nodes of the cluster in it, with all shards? */
   readonly complete: boolean;
   readonly #options: PassOptions;
   readonly #report: Report;
@@ -50,7 +52,10 @@ export class CollectionPass implements AsyncDisposable {
   private constructor(options: PassOptions, nodes: readonly VerifyNode[], report: Report) {
     this.#options = options;
     this.nodes = nodes;
-    this.complete = nodes.length === options.nodes.length;
+    const shards = Array.from({ length: nodes[0]?.table.shards ?? 0 }, (_, shard) => shard);
+    this.complete =
+      nodes.length === options.nodes.length &&
+      nodes.every((node) => shards.every((shard) => node.holds(shard)));
     this.#report = report;
     // A statement may take long: at an abort the connections go.
     options.signal.addEventListener('abort', this.#close, { once: true });
@@ -204,7 +209,7 @@ export class CollectionPass implements AsyncDisposable {
       });
     this.#report.inFlight += open.length;
     // Merging can do no harm, and their changes may never come.
-    if (repair.kind !== 'none' && open.length > 0)
+    if (repair.kind !== 'none' && this.#options.mergeOpen !== false && open.length > 0)
       await repairKeys({ ...options, repair: { kind: 'merge' } }, open);
   }
 

@@ -50,19 +50,22 @@ export class VerifyNode {
   readonly table: TargetTable;
   readonly client: pg.Client;
   readonly #deep: boolean;
+  /** It is still being filled: what it lacks is no difference. */
+  readonly joining: boolean;
   readonly #roles: ReadonlyMap<number, string>;
   #horizons = '{}';
 
   private constructor(
     options: VerifyNodeOptions,
     client: pg.Client,
-    found: { table: TargetTable; roles: ReadonlyMap<number, string> },
+    found: { table: TargetTable; roles: ReadonlyMap<number, string>; joining: boolean },
   ) {
     this.node = options.node;
     this.client = client;
     this.#deep = options.deep;
     this.table = found.table;
     this.#roles = found.roles;
+    this.joining = found.joining;
   }
 
   static async open(options: VerifyNodeOptions): Promise<VerifyNode> {
@@ -75,8 +78,12 @@ export class VerifyNode {
         'select shard, role from pgquorum.shard_role where collection = $1',
         [collection],
       );
+      const state = await client.query<{ joining: boolean }>(
+        'select joining_since is not null as joining from pgquorum.node',
+      );
       return new VerifyNode(options, client, {
         table,
+        joining: state.rows[0]!.joining,
         roles: new Map(roles.rows.map((row) => [row.shard, row.role])),
       });
     } catch (cause) {
@@ -90,7 +97,8 @@ export class VerifyNode {
   }
 
   holds(shard: number): boolean {
-    return (this.#roles.get(shard) ?? 'none') !== 'none';
+    const role = this.#roles.get(shard) ?? 'none';
+    return !this.joining && role !== 'none' && role !== 'joining';
   }
 
   /** Names and types of the columns that are compared. */

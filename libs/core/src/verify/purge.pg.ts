@@ -1,0 +1,138 @@
+/**
+ * Purging tombstones of shards that were just found equal on all nodes, by the rounds of versioning/purge.ts and in the order of purging/horizon.pg.ts. Two proofs go together:
+ * the positions of all logs say that everybody has applied what was written up to some counters, and the comparison says that nothing of it was lost on the way.
+ *
+ * Nothing is purged while any member can not be asked, has a log that is not caught up, parked changes or dead letters of the collection.
+ */
+import type pg from 'pg';
+import type { Logger } from '../observability/logger.process.ts';
+import { askCounter, deleteTombstones, raiseHorizon } from '../purging/horizon.pg.ts';
+import type { Clock } from '../versioning/clock.ts';
+import { nextRound, type HolderReport } from '../versioning/purge.ts';
+import type { NodeNumber, ShardNumber } from '../versioning/version.ts';
+import { caughtUp, markNow } from './catch-up.pg.ts';
+import { keepRounds, readRounds } from './verified.pg.ts';
+import type { VerifyNode } from './verify-node.pg.ts';
+
+export interface PurgerOptions {
+  readonly collection: string;
+  /** Where the rounds are kept. */
+  readonly home: VerifyNode;
+  /** All members of the cluster. */
+  readonly nodes: readonly VerifyNode[];
+  readonly graceMs: number;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+  readonly catchUpMs?: number;
+}
+
+const catchUpMsDefault = 30_000;
+/** A transaction that is open for longer holds purging up until the next time. */
+const openWithinMs = 5000;
+const rowsPerStep = 1000;
+
+export class Purger {
+  readonly #options: PurgerOptions;
+  /** What every node has merged. */
+  readonly #merged: Clock;
+
+  private constructor(options: PurgerOptions, merged: Clock) {
+    this.#options = options;
+    this.#merged = merged;
+  }
+
+  /** To be called before the shards are compared. Null while nothing may be purged. */
+  static async begin(options: PurgerOptions): Promise<Purger | null> {
+    const { nodes, collection, signal, catchUpMs = catchUpMsDefault } = options;
+    if (!(await areAllMembers(options))) return null;
+    const merged = await askCounters(nodes, signal);
+    if (merged === null) return null;
+    const behind = await caughtUp(await markNow(nodes), nodes, { collection, withinMs: catchUpMs, signal });
+    if (behind.length > 0) return null;
+    for (const { client } of nodes) {
+      const put = await client.query('select from pgquorum.dead_letter where collection = $1 limit 1', [
+        collection,
+      ]);
+      if (put.rows.length > 0) return null;
+    }
+    return new Purger(options, merged);
+  }
+
+  /** `shards` were found equal on all nodes since `begin`. Returns how many tombstones went, on each node. */
+  async finish(shards: readonly number[]): Promise<number> {
+    const { nodes, signal } = this.#options;
+    const counters = shards.length === 0 ? null : await askCounters(nodes, signal);
+    if (counters === null) return 0;
+    const reports = new Map(
+      nodes.map(({ node }): [NodeNumber, HolderReport] => [
+        node.number,
+        { merged: this.#merged, counter: counters[node.number as number]! },
+      ]),
+    );
+    let purged = 0;
+    for (const shard of shards) purged += await this.#shard(shard as ShardNumber, reports);
+    return purged;
+  }
+
+  async #shard(shard: ShardNumber, reports: ReadonlyMap<NodeNumber, HolderReport>): Promise<number> {
+    const { collection, home, nodes, graceMs, logger } = this.#options;
+    const place = { collection, shard: shard as number };
+    const before = await readRounds(home.client, place);
+    const { rounds, raiseTo } = nextRound(before, reports, { nowMs: Date.now(), graceMs });
+    const deleted = raiseTo === null ? [] : await this.#raise(shard, raiseTo);
+    // Only now: a crash before this does it again, with this clock or a greater one.
+    if (rounds !== before) await keepRounds(home.client, place, rounds);
+    const purged = Math.max(0, ...deleted);
+    if (purged > 0)
+      logger.info(
+        { collection, shard, deleted: Object.fromEntries(nodes.map((node, at) => [node.name, deleted[at]])) },
+        'tombstones purged',
+      );
+    return purged;
+  }
+
+  async #raise(shard: ShardNumber, clock: Clock): Promise<number[]> {
+    const { nodes, signal } = this.#options;
+    // On every one before any tombstone goes: see purging/horizon.pg.ts.
+    for (const { client, table } of nodes) await raiseHorizon(client, { table, shard }, clock);
+    const deleted: number[] = [];
+    for (const { client, table } of nodes) {
+      let gone = 0;
+      for (let step = rowsPerStep; step === rowsPerStep; gone += step) {
+        signal.throwIfAborted();
+        step = await deleteTombstones(client, { table, shard, clock, limit: rowsPerStep });
+      }
+      deleted.push(gone);
+    }
+    return deleted;
+  }
+}
+
+/** Nobody is left out, and everybody still has the number that it is known by. */
+async function areAllMembers({ home, nodes }: PurgerOptions): Promise<boolean> {
+  const members = await home.client.query<{ number: number }>(
+    'select number from pgquorum.member where not spare and not retired',
+  );
+  const known = new Set(nodes.map(({ node }) => node.number as number));
+  if (members.rows.length !== known.size || members.rows.some((row) => !known.has(row.number))) return false;
+  for (const { client, node } of nodes) {
+    const { rows } = await client.query<{ number: number }>('select number from pgquorum.node');
+    if (rows[0]!.number !== node.number) return false;
+  }
+  return true;
+}
+
+/** Node's number -> counter; null when a transaction stays open. */
+async function askCounters(nodes: readonly VerifyNode[], signal: AbortSignal): Promise<Clock | null> {
+  const patience = AbortSignal.timeout(openWithinMs);
+  const asked = await Promise.allSettled(
+    nodes.map(({ client }) => askCounter(client as pg.ClientBase, AbortSignal.any([signal, patience]))),
+  );
+  signal.throwIfAborted();
+  const failed = asked.find((one) => one.status === 'rejected');
+  if (failed !== undefined && !patience.aborted) throw failed.reason;
+  if (failed !== undefined) return null;
+  return Object.fromEntries(
+    asked.map((one, at) => [nodes[at]!.node.number, (one as PromiseFulfilledResult<number>).value]),
+  );
+}
