@@ -4,7 +4,7 @@
  *
  * No gap goes unnoticed: offsets that expired, a topic that was made anew, a partition that lost its end and one that was never read but has
  * expired at its beginning all throw `position_lost`. They are looked for whenever a connection is made, after every error, and every
- * half a minute.
+ * half a minute. Messages that compaction has removed leave gaps between offsets, which throw it too.
  */
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -278,12 +278,22 @@ async function accept(
 ): Promise<void> {
   for (const batch of readBatches(batches)) {
     const from = next.get(partition)!;
+    if (batch.lastOffset < from) continue;
     const records = batch.codec === 'gzip' ? await decompress(batch.records) : batch.records;
     // Kafka sends whole batches of messages: the first may begin before what was asked for.
     const fresh = batch.isControl
       ? []
       : readRecords({ ...batch, records }, contentTypeHeader).filter(({ offset }) => offset >= from);
-    if (batch.lastOffset >= from) next.set(partition, batch.lastOffset + 1n);
+    // Offsets have no gaps unless messages were removed from between others, which only compaction does.
+    if (
+      batch.firstOffset > from ||
+      (!batch.isControl && BigInt(fresh.length) !== batch.lastOffset - from + 1n)
+    )
+      throw new PgquorumError(
+        'position_lost',
+        `messages after offset ${from - 1n} of partition ${partition} are gone, and later ones are there: the topic was compacted`,
+      );
+    next.set(partition, batch.lastOffset + 1n);
     if (fresh.length > 0)
       queue.put(
         { partition, messages: fresh },

@@ -239,6 +239,8 @@ function serverProperties({ folder, port, controllerPort, options }: PropertiesI
     'broker.session.timeout.ms': 3_000,
     'broker.heartbeat.interval.ms': 500,
     'log.cleaner.dedupe.buffer.size': 4 * 1024 * 1024,
+    // Compaction looks for work at once instead of every 15 s.
+    'log.cleaner.backoff.ms': 200,
     ...(options.segmentBytes === undefined ? {} : { 'log.segment.bytes': options.segmentBytes }),
     ...(options.segmentMs === undefined ? {} : { 'log.roll.ms': options.segmentMs }),
     ...(options.retentionCheckMs === undefined
