@@ -55,6 +55,7 @@ test('rows with keys of every kind reach masters that did not have the table, an
       `insert into ${name} select ${values}, repeat('x', i * 40), array[i, 1, 2]::real[]::vector from generate_series(1, 120) i`,
     );
     const { outcome } = await attachAll(cluster, name, { table: `public.${name}` });
+    expect(await collationsOf(cluster, name)).toEqual(await collationsOf(cluster, `version_${name}`));
     expect(outcome).toMatchObject({ attached: true, definition: { dimension: 3 } });
     expect(outcome.created).toHaveLength(2);
     const elsewhere = (home + 1) % 3;
@@ -71,6 +72,16 @@ test('rows with keys of every kind reach masters that did not have the table, an
     expect(await cluster.query(place, 'select * from pgquorum.parked')).toEqual([]);
   }
 }, 120_000);
+
+/** An index answers only for its own collation, so both tables have the same. */
+async function collationsOf(cluster: TestCluster, table: string): Promise<unknown[]> {
+  return cluster.query(
+    0,
+    `select a.attname, a.attcollation from pg_class c join pg_index i on i.indrelid = c.oid and i.indisprimary join pg_attribute a on a.attrelid = c.oid and a.attnum = any(i.indkey)
+     where c.relname = $1 order by 1`,
+    [table],
+  );
+}
 
 test('odd names, other schemas, many vector columns, generated, identity and default columns are taken as they are', async () => {
   await using cluster = await replicatedCluster();
@@ -175,9 +186,10 @@ test('a backfill that is stopped again and again goes on where it was, while use
     0,
     `insert into notes select i, i % 3, 0, repeat('p', 2500) from generate_series(1, 900) i`,
   );
-  expect((await attach(cluster, 'notes', { table: 'public.notes' })).created).toEqual(['n2', 'n3']);
   const users = [0, 1, 2].map((place) => new User(cluster, place));
-  const working = users.map((user) => user.work());
+  const working = [users[0]!.work()];
+  expect((await attach(cluster, 'notes', { table: 'public.notes' })).created).toEqual(['n2', 'n3']);
+  working.push(users[1]!.work(), users[2]!.work());
   const id = await startAttachJob(cluster, 'notes');
   try {
     for (const afterMs of [20, 150, 300]) {
@@ -199,6 +211,7 @@ test('a backfill that is stopped again and again goes on where it was, while use
     expect(user.written.size).toBeGreaterThan(0);
     for (const [key, n] of user.written) expect([key, found.get(key)]).toEqual([key, n]);
   }
+  for (const place of [0, 1, 2]) expect(await cluster.query(place, 'select from pgquorum.pause')).toEqual([]);
   for (const place of [0, 1, 2])
     expect(
       await cluster.query(

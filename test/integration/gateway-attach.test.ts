@@ -262,3 +262,43 @@ test('routes address rows of an attached table by the text of its key, whatever 
       detail: expect.stringMatching(/no fixed dimension/),
     });
 }, 60_000);
+
+test('what differed between the estates is a conflict, which a call resolves or restores with all its columns', async () => {
+  for (const node of [0, 1])
+    await gateway.sql(
+      node,
+      `create table public.disputed (a integer, b text, "The Vector" halfvec(2), doc jsonb, note text, primary key (a, b))`,
+    );
+  for (const node of [0, 1])
+    await gateway.sql(
+      node,
+      `insert into disputed select i, 'k', '[1,${node}]', '{"node": ${node}}', 'note ${node}' from generate_series(1, 2) i`,
+    );
+  const answer = await gateway.send('POST', '/v1/collections/disputed/attach', {
+    body: { table: 'public.disputed' },
+  });
+  await jobDone((answer.body as { job: { id: string } }).job.id);
+  const records = (
+    (await gateway.send('GET', '/v1/conflicts?collection=disputed&state=open')).body as {
+      items: { id: string; key: string }[];
+    }
+  ).items;
+  expect(records.map(({ key }) => key).toSorted()).toEqual(['["1","k"]', '["2","k"]']);
+  const [first, second] = records.toSorted((one, two) => (one.key < two.key ? -1 : 1));
+  expect(
+    await gateway.send('POST', `/v1/conflicts/${first!.id}/resolve`, {
+      body: { embedding: [9, 9], metadata: { settled: true } },
+    }),
+  ).toMatchObject({ status: 200 });
+  const before = await gateway.sql<{ note: string }>(0, 'select note from disputed where a = 2');
+  expect(await gateway.send('POST', `/v1/conflicts/${second!.id}/restore`)).toMatchObject({ status: 200 });
+  for (const node of [0, 1, 2])
+    await eventually(`node ${node} has both`, async () => {
+      const rows = await gateway.sql(
+        node,
+        `select a, "The Vector"::text as v, doc, note from disputed order by a`,
+      );
+      const [resolved, restored] = rows as { v: string; doc: object; note: string }[];
+      return resolved?.v === '[9,9]' && restored !== undefined && restored.note !== before[0]!.note;
+    });
+}, 60_000);

@@ -29,7 +29,7 @@ export async function runAttachJob(
   id: string,
   options: AttachJobOptions & { readonly stop?: AbortSignal } = {},
 ): Promise<Job> {
-  const works = { [attachJob]: attachWork({ stillMs: 20_000, ...options }) };
+  const works = { [attachJob]: attachWork({ stillMs: 60_000, ...options }) };
   const logger = createLogger({ app: 'test', level: 'silent' });
   await runJob(
     { id, home: cluster.nodes[0]!, nodes: cluster.nodes, works, logger },

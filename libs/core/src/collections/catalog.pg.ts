@@ -32,7 +32,9 @@ interface Queryable {
 
 const listSql = `select c.name, c.table_schema, c.table_name, c.key_columns, c.definition, c.shards, c.created_at,
   (select array_agg(format_type(a.atttypid, a.atttypmod) order by array_position(c.key_columns, a.attname::text))
-   from pg_attribute a where a.attrelid = to_regclass(format('%I.%I', c.table_schema, c.table_name)) and a.attname = any(c.key_columns)) as key_types
+   from pg_attribute a where a.attrelid = to_regclass(format('%I.%I', c.table_schema, c.table_name)) and a.attname = any(c.key_columns)) as key_types,
+  (select array_agg((select format('%I.%I', n.nspname, l.collname) from pg_collation l join pg_namespace n on n.oid = l.collnamespace where l.oid = a.attcollation) order by array_position(c.key_columns, a.attname::text))
+   from pg_attribute a where a.attrelid = to_regclass(format('%I.%I', c.table_schema, c.table_name)) and a.attname = any(c.key_columns)) as key_collations
   from pgquorum.collection c`;
 
 interface RawCollection {
@@ -41,6 +43,7 @@ interface RawCollection {
   table_name: string;
   key_columns: string[];
   key_types: string[] | null;
+  key_collations: (string | null)[] | null;
   definition: CollectionDefinition;
   shards: number;
   created_at: Date;
@@ -54,7 +57,10 @@ const fromRaw = (row: RawCollection): CollectionRow => ({
     collection: row.name,
     schema: row.table_schema,
     table: row.table_name,
-    key: row.key_columns.map((name, at): KeyColumn => ({ name, type: row.key_types?.[at] ?? 'text' })),
+    key: row.key_columns.map((name, at): KeyColumn => {
+      const collation = row.key_collations?.[at] ?? null;
+      return { name, type: row.key_types?.[at] ?? 'text', ...(collation === null ? {} : { collation }) };
+    }),
     shards: row.shards,
     ...(row.definition.attached === undefined ? {} : { attached: row.definition.attached }),
   },

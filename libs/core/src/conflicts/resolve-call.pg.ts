@@ -2,11 +2,13 @@
 import type pg from 'pg';
 import { readCollection } from '../collections/catalog.pg.ts';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
+import { embeddingColumn, metadataColumn } from '../collections/row-address.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
 import { checkFields, invalid, isObject } from '../requests/fields.ts';
 import type { Nodes } from '../topology/nodes.pg.ts';
 import { versionView, type VersionView } from '../versioning/version-view.ts';
+import { checkVerb } from '../writes/attached.ts';
 import { parseEmbedding, textOfEmbedding } from '../writes/embedding.ts';
 import { metadataText } from '../writes/item.ts';
 import { checkIfMatch, parseIfMatch } from './if-match.ts';
@@ -112,14 +114,22 @@ async function resolveOn(
 }
 
 /** A key that is deleted comes back with the losing row, if there is one, below what the call names. */
-function resolvedRow({ definition }: CollectionRow, record: ConflictJson, wanted: Wanted): ResolvedRow {
+function resolvedRow(collection: CollectionRow, record: ConflictJson, wanted: Wanted): ResolvedRow {
   if (wanted.deleted) return { kind: 'deleted' };
+  const { table, definition } = collection;
   const { embedding, metadata } = wanted;
+  if (embedding !== undefined) checkVerb(collection, 'upsert');
+  const intoMetadata = metadataColumn(table);
+  if (metadata !== undefined && intoMetadata === null)
+    throw new PgquorumError('invalid_metadata', 'metadata: the table has no column for it');
   const columns: RowTexts = {
-    ...(metadata === undefined ? {} : { metadata }),
+    ...(metadata === undefined ? {} : { [intoMetadata!]: metadata }),
     ...(embedding === undefined
       ? {}
-      : { embedding: embedding === null ? null : textOfEmbedding(parseEmbedding(embedding, definition)) }),
+      : {
+          [embeddingColumn(table)!]:
+            embedding === null ? null : textOfEmbedding(parseEmbedding(embedding, definition)),
+        }),
   };
   const lost = record.loser_deleted ? null : (record.loser_row as RowTexts);
   return { kind: 'patch', columns, base: lost ?? (embedding === undefined ? null : {}) };
