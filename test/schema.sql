@@ -916,6 +916,23 @@ COMMENT ON COLUMN pgquorum.conflict.applied IS 'True when replication wrote this
 COMMENT ON COLUMN pgquorum.conflict.attempt IS 'The last time that a resolver failed here, and why: {at, resolver, version, error, tries}. This node''s own; never replicated.';
 
 --
+-- Name: ddl; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.ddl (
+    job uuid NOT NULL,
+    collection text NOT NULL,
+    statement text NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+--
+-- Name: TABLE ddl; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.ddl IS 'Statements by which tables of collections were altered here and on all other masters.';
+
+--
 -- Name: dead_letter; Type: TABLE; Schema: pgquorum; Owner: -
 --
 
@@ -1595,6 +1612,13 @@ ALTER TABLE ONLY pgquorum.conflict
 
 ALTER TABLE ONLY pgquorum.conflict
     ADD CONSTRAINT conflict_pkey PRIMARY KEY (id);
+
+--
+-- Name: ddl ddl_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.ddl
+    ADD CONSTRAINT ddl_pkey PRIMARY KEY (job);
 
 --
 -- Name: dead_letter dead_letter_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -

@@ -9,6 +9,7 @@ import {
 import type pg from 'pg';
 import { tendAnchor } from '#core/changes/anchor.pg.ts';
 import { countOpenConflicts, forgetConflicts } from '#core/conflicts/forget.pg.ts';
+import { forgetDdl } from '#core/ddl/work.pg.ts';
 import { forgetEvents } from '#core/events/log.pg.ts';
 import { forgetJobs } from '#core/jobs/store.pg.ts';
 import { closeClient, connect } from '#core/postgres/connect.pg.ts';
@@ -65,7 +66,7 @@ export class HousekeepingRunner implements OnApplicationBootstrap, BeforeApplica
       keptMs: settings.conflictsKeptMs,
     });
     const events = await forgetEvents(client, settings.eventsKeptMs);
-    const jobs = await forgetJobs(client, jobsKept);
+    const jobs = (await forgetJobs(client, jobsKept)) + (await forgetDdl(client));
     if (requests + conflicts + events + jobs > 0)
       logger.debug(
         { node: node.name, requests, conflicts, events, jobs },

@@ -1,6 +1,7 @@
 /** What each kind of job does: the one list of works. A kind is named as in `startJob`. */
 import { attachJob, attachWork } from '#core/collections/attach-job.pg.ts';
 import type { JobWork } from '#core/jobs/job.ts';
+import { ddlJob, ddlWork } from '#core/ddl/work.pg.ts';
 import { preflightWork } from '#core/postgres/preflight.pg.ts';
 import { verifyWork } from '#core/verify/verify-job.pg.ts';
 import type { Replication } from './tokens.ts';
@@ -9,6 +10,7 @@ export function jobWorks({ settings, log, logger }: Replication): Readonly<Recor
   const { cluster, clockDriftMaxMs } = settings;
   return {
     [attachJob]: attachWork(),
+    [ddlJob]: ddlWork,
     preflight: preflightWork({ cluster, log, clockDriftMaxMs }),
     verify: verifyWork({ cluster, logger }),
   };

@@ -240,6 +240,8 @@ const collectionMethods = (collections: CollectionOperations) => ({
     await collections.drop(request.name ?? '');
     return {};
   },
+  Ddl: async ({ name = '', statement = '' }: { name?: string; statement?: string }) =>
+    showJob(await collections.ddl(name, { statement })),
   Attach: async ({ name = '', ...request }: AttachMessage) => {
     const { job, created, warnings } = await collections.attach(name, readAttach(request));
     return { job: showJob(job), created, warnings };

@@ -53,6 +53,16 @@ export class CollectionsController {
     return { ...accepted(reply, job), created, warnings };
   }
 
+  @Post(':name/ddl')
+  async ddl(
+    @Param('name') name: string,
+    @Req() request: FastifyRequest,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<object> {
+    checkNoQuery(request);
+    return accepted(reply, await this.#collections.ddl(name, bodyOf(request)));
+  }
+
   @Post(':name/detach')
   @HttpCode(204)
   async detach(@Param('name') name: string, @Req() request: FastifyRequest): Promise<void> {

@@ -9,7 +9,9 @@ import type { Settings } from '#core/config/settings.ts';
 import type { JobBoard } from '#core/jobs/board.pg.ts';
 import type { JobView } from '#core/jobs/job.ts';
 import { deadlineIn } from '#core/postgres/session.pg.ts';
-import { checkCollectionName } from '#core/requests/fields.ts';
+import { ddlRequest } from '#core/ddl/request.ts';
+import { ddlJob } from '#core/ddl/work.pg.ts';
+import { checkCollectionName, parseWith } from '#core/requests/fields.ts';
 import { defaultTimeoutMs } from '#core/writes/consistency.ts';
 
 export interface CollectionView {
@@ -92,6 +94,13 @@ export class CollectionOperations {
   /** Gives the table back as it was, with its rows. */
   async detach(name: string): Promise<void> {
     await this.#directory.detach(name);
+  }
+
+  /** Runs a statement on the collection's table on all nodes; what is known to be in the way is told at once. */
+  async ddl(name: string, body: unknown): Promise<JobView> {
+    const { statement } = parseWith(ddlRequest, body);
+    await this.#directory.checkDdl(name, statement, deadlineIn(defaultTimeoutMs));
+    return this.#jobs.start({ kind: ddlJob, arguments: { collection: name, statement }, unit: 'nodes' });
   }
 
   async drop(name: string): Promise<void> {

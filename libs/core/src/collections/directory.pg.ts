@@ -17,6 +17,7 @@ import {
   type DefinitionCheck,
 } from './catalog.pg.ts';
 import { detachCollection } from './detach.pg.ts';
+import { checkDdl } from '../ddl/check.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
 import { checkCollectionName } from '../requests/fields.ts';
@@ -85,6 +86,14 @@ export class CollectionDirectory {
     } finally {
       this.forget(name);
     }
+  }
+
+  /** Throws what is in the way of running this statement on all nodes. */
+  async checkDdl(name: string, statement: string, deadline: Deadline): Promise<void> {
+    checkCollectionName(name);
+    await onFirst(this.#nodes.anyOrder(), deadline, (client) =>
+      checkDdl(client, { collection: name, statement }),
+    );
   }
 
   async drop(name: string): Promise<void> {

@@ -3,6 +3,7 @@
  * A code is stable for ever; its texts may improve. docs/errors.md is this table.
  */
 import { entry, type CodeEntry } from './code-entry.ts';
+import { jobCodes } from './job-codes.ts';
 import { vectorCodes } from './vector-codes.ts';
 
 export const errorCodes = {
@@ -215,35 +216,8 @@ export const errorCodes = {
     'The record can not be restored',
     'The table has changed since: it lacks a column that the losing row has.',
   ),
-  // jobs
-  job_not_found: entry(
-    404,
-    'NOT_FOUND',
-    false,
-    'There is no such job',
-    'List them with GET /v1/jobs. Jobs that have ended are forgotten after a week.',
-  ),
-  job_finished: entry(
-    409,
-    'FAILED_PRECONDITION',
-    false,
-    'The job has ended',
-    'There is nothing left to cancel.',
-  ),
-  job_cancelled: entry(
-    409,
-    'ABORTED',
-    false,
-    'The job was cancelled',
-    'Somebody asked for its end with DELETE /v1/jobs/{id}. Ask for the work again when it is wanted.',
-  ),
-  job_abandoned: entry(
-    500,
-    'INTERNAL',
-    false,
-    'The job ended its runners again and again',
-    'Replicators ended in the middle of it, too often without a step forward. Their logs say why; ask for the work again when that is mended.',
-  ),
+  // jobs and statements on all masters
+  ...jobCodes,
   // availability
   replicas_unavailable: entry(
     503,
