@@ -198,8 +198,8 @@ test('while users write everywhere, nothing that is merely on its way is reporte
       if (n % 9 === 0) await cluster.query(place, 'delete from docs where id = $1', [`own ${place} ${n}`]);
     }
   });
-  for (let round = 0; round < 3; round += 1) {
-    const report = await runVerify(cluster, { deep: round === 2, repair: round === 1 ? 'merge' : 'none' });
+  for (const deep of [false, true]) {
+    const report = await runVerify(cluster, { deep, repair: 'none' });
     expect(report.listed).toEqual([]);
     expect(report.differences).toBe(0);
   }

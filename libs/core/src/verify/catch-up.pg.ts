@@ -36,9 +36,9 @@ export async function markNow(nodes: readonly Reached[]): Promise<Mark[]> {
   );
 }
 
-/** Unless every lane of the log is at the mark, and nothing that was missed is still being copied. */
+/** Commit times are kept in milliseconds, rounded. Unless every lane of the log is at the mark, and nothing that was missed is still being copied. */
 const behindSql = `select where not exists (select from pgquorum.source s where s.origin = $1 and s.state = 'ready' and coalesce((
-    select bool_and(p.lanes >= s.lanes and case s.log when 'wal' then p.position >= $2::bigint else p.commit_time >= $3::timestamptz end)
+    select bool_and(p.lanes >= s.lanes and case s.log when 'wal' then p.position >= $2::bigint else p.commit_time > $3::timestamptz + interval '1 millisecond' end)
     from (select count(*) as lanes, min(position) as position, min(coalesce(commit_time, '-infinity')) as commit_time
           from pgquorum.progress where origin = s.origin and log = s.log group by stream) p), false))`;
 const parkedSql = 'select from pgquorum.parked where collection = $1 limit 1';

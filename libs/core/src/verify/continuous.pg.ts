@@ -42,7 +42,7 @@ export interface ShardFound {
 /** So many with one opening of connections. */
 const shardsPerPass = 16;
 
-/** Goes once through what is due. Returns how many shards were compared. */
+/** Goes once through what is due. A collection that can not be compared (its table differs, say) holds no other one up. Returns how many shards were compared. */
 export async function verifyDue(options: ContinuousOptions, signal: AbortSignal): Promise<number> {
   const client = await connect(options.me.address, {
     application: 'pgquorum verify',
@@ -50,12 +50,19 @@ export async function verifyDue(options: ContinuousOptions, signal: AbortSignal)
   });
   try {
     let compared = 0;
+    const failed: unknown[] = [];
     for (const { name } of await listCollections(client)) {
-      for (let some = shardsPerPass; some === shardsPerPass; compared += some) {
+      try {
+        for (let some = shardsPerPass; some === shardsPerPass; compared += some) {
+          signal.throwIfAborted();
+          some = await verifySome(options, { client, collection: name }, signal);
+        }
+      } catch (cause) {
         signal.throwIfAborted();
-        some = await verifySome(options, { client, collection: name }, signal);
+        failed.push(cause);
       }
     }
+    if (failed.length > 0) throw failed[0];
     return compared;
   } finally {
     await closeClient(client);

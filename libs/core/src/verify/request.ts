@@ -1,6 +1,5 @@
 /** What a verification is asked to do: arguments of the job, body of the request. Pure. */
-import { invalid, isObject, unknownField } from '../requests/fields.ts';
-import { checkCollectionName } from '../requests/fields.ts';
+import { checkCollectionName, invalid, isObject, unknownField } from '../requests/fields.ts';
 
 export type Repair =
   | { readonly kind: 'none' }
@@ -11,6 +10,7 @@ export type Repair =
 export interface VerifyRequest {
   /** Null = all. */
   readonly collection: string | null;
+  /** Always with `prefer`. */
   readonly deep: boolean;
   readonly repair: Repair;
 }
@@ -27,26 +27,20 @@ export function parseVerifyRequest(body: unknown, nodes: readonly string[]): Ver
   if (collection !== undefined && typeof collection !== 'string') throw invalid('collection: must be a text');
   if (collection !== undefined) checkCollectionName(collection);
   if (deep !== undefined && typeof deep !== 'boolean') throw invalid('deep: must be true or false');
-  return {
-    collection: collection ?? null,
-    deep: deep ?? false,
-    repair: parseRepair(repair, { deep: deep ?? false, nodes }),
-  };
+  const parsed = parseRepair(repair, nodes);
+  if (parsed.kind === 'prefer' && deep === false)
+    throw invalid(
+      'deep: prefer:<node> needs it, since nothing else finds rows that were changed behind the triggers',
+    );
+  return { collection: collection ?? null, deep: deep ?? parsed.kind === 'prefer', repair: parsed };
 }
 
-function parseRepair(
-  given: unknown,
-  options: { readonly deep: boolean; readonly nodes: readonly string[] },
-): Repair {
+function parseRepair(given: unknown, nodes: readonly string[]): Repair {
   if (given === undefined || given === 'none') return { kind: 'none' };
   if (given === 'merge') return { kind: 'merge' };
   const node = typeof given === 'string' ? preferred.exec(given)?.[1] : undefined;
   if (node === undefined) throw invalid('repair: must be none, merge or prefer:<node>');
-  if (!options.nodes.includes(node)) throw invalid(`repair: there is no node ${node}`);
-  if (!options.deep)
-    throw invalid(
-      'repair: prefer:<node> needs deep, which alone finds rows that were changed behind the triggers',
-    );
+  if (!nodes.includes(node)) throw invalid(`repair: there is no node ${node}`);
   return { kind: 'prefer', node };
 }
 
