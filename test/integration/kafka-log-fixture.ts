@@ -6,6 +6,7 @@ import type { LogBatch } from '#core/changelog/change.ts';
 import type { KafkaObserver } from '#core/changelog/client.kafka.ts';
 import type { Positions } from '#core/changelog/port.ts';
 import { KafkaLogReader } from '#core/changelog/reader.kafka.ts';
+import type { Codec } from '#core/changelog/record-batch.ts';
 import { changeCodec } from '#core/changelog/schema.files.ts';
 import { KafkaLogWriter } from '#core/changelog/writer.kafka.ts';
 import { isPgquorumError } from '#core/errors/error.ts';
@@ -35,7 +36,7 @@ export const newLog = async (): Promise<Log> => ({
 
 export async function openWriter(
   { kafka, topic, source }: Log,
-  extra: { observer?: KafkaObserver; compression?: 'gzip' } = {},
+  extra: { observer?: KafkaObserver; compression?: Codec } = {},
 ): Promise<KafkaLogWriter> {
   const writer = await KafkaLogWriter.open({
     kafka,

@@ -6,6 +6,7 @@ import { PgquorumError } from '#core/errors/error.ts';
 import type { Logger } from '#core/observability/logger.process.ts';
 import { limitsOf } from '#core/bandwidth/limits.ts';
 import { Paces } from '#core/bandwidth/pace.ts';
+import { checkCompression } from '#core/changelog/compression.process.ts';
 import { createRegistry } from '#core/observability/metrics.process.ts';
 import { openCluster } from '#core/topology/open-cluster.pg.ts';
 import { ClocksRunner } from './clocks.runner.ts';
@@ -68,6 +69,7 @@ export async function startReplicator(settings: Settings, logger: Logger): Promi
       'settings_invalid',
       `PGQUORUM_CHANGE_FORMAT is ${settings.changeFormat}: topics in a format need PGQUORUM_KAFKA_BROKERS`,
     );
+  if (log === 'kafka') await checkCompression(settings.compression);
   const { nodes, unreachable } = await openCluster({ nodes: settings.nodes, cluster: settings.cluster, log });
   const names = settings.replicatorNodes ?? nodes.map((node) => node.name);
   const unknown = names.filter((name) => !nodes.some((node) => node.name === name));

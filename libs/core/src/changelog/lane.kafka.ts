@@ -5,12 +5,11 @@
  * durable. So a retry never overtakes. Throughput comes from several lanes, each with its own producer, and from filling a request with all that
  * has queued up meanwhile. Messages are written once, into the memory that they are sent from, which the next request uses again.
  */
-import { promisify } from 'node:util';
-import { gzip } from 'node:zlib';
 import { PgquorumError } from '../errors/error.ts';
 import { BackwardBytes } from './backward-bytes.ts';
 import type { Change } from './change.ts';
 import { Backoff, rootCause } from './client.kafka.ts';
+import { compress } from './compression.process.ts';
 import type { Commit } from './message.ts';
 import { writePartitionHeader } from './produce.ts';
 import { KafkaProducer, type PartitionBatch } from './producer.kafka.ts';
@@ -43,8 +42,6 @@ interface Part {
   readonly items: readonly Item[];
   readonly batch: PartitionBatch;
 }
-
-const compress = promisify(gzip);
 
 export class Lane {
   readonly #options: LaneOptions;
@@ -129,8 +126,8 @@ export class Lane {
       const before = bytes.length;
       const content = (index: number) => codec.record(group[index]!.change, group[index]!.commit, originName);
       writeRecords(bytes, count, content);
-      if (compression === 'gzip') {
-        const compressed = await compress(bytes.view(before));
+      if (compression !== 'none') {
+        const compressed = await compress(compression, bytes.view(before));
         bytes.rewind(before);
         bytes.bytes(compressed);
       }

@@ -7,7 +7,7 @@ import { produceHead, readProduceAnswer, writePartitionHeader } from './produce.
 const require = createRequire(import.meta.url);
 type Encode = (options: object) => { encode(): Promise<{ readonly buffer: Buffer }> };
 const produceByKafkajs = require('kafkajs/src/protocol/requests/produce/v3/request.js') as Encode;
-const fetchByKafkajs = require('kafkajs/src/protocol/requests/fetch/v4/request.js') as Encode;
+const fetchByKafkajs = require('kafkajs/src/protocol/requests/fetch/v10/request.js') as Encode;
 
 test('a Produce request begins as that of kafkajs', async () => {
   const { buffer } = await produceByKafkajs({
@@ -68,7 +68,7 @@ const topic = int16(5) + Buffer.from('topic').toString('hex');
 
 test('the answer to a Produce request tells the fate of each partition', () => {
   const partition = (number: number, code: number): string =>
-    int32(number) + int16(code) + int64(99) + int64(0);
+    int32(number) + int16(code) + int64(99) + int64(0) + int64(1);
   const answer = int32(1) + topic + int32(2) + partition(4, 0) + partition(6, 10) + int32(0);
   expect(readProduceAnswer(Buffer.from(answer, 'hex'))).toEqual(
     new Map([
@@ -84,10 +84,13 @@ test('the answer to a Fetch request has the batches of each partition, or its er
     int16(code) +
     int64(9) +
     int64(8) +
+    int64(1) +
     aborted +
     int32(batches === '' ? -1 : batches.length / 2) +
     batches;
   const answer =
+    int32(0) +
+    int16(0) +
     int32(0) +
     int32(1) +
     topic +
@@ -102,4 +105,6 @@ test('the answer to a Fetch request has the batches of each partition, or its er
     { partition: 2, errorCode: 0, batches: 'cc' },
   ]);
   expect(() => readFetchAnswer(Buffer.from(answer, 'hex').subarray(0, -1))).toThrow(/damaged/);
+  const refused = int32(0) + int16(71) + int32(0) + int32(0);
+  expect(readFetchAnswer(Buffer.from(refused, 'hex'))).toMatchObject([{ errorCode: 71 }]);
 });

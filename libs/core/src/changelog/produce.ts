@@ -1,8 +1,8 @@
-/** The Produce request and its answer, in version 3: every broker since 0.11 knows it, the newest included. Pure. */
+/** The Produce request and its answer, in version 7, the first with which a broker takes batches of zstd: every one since 2.1 knows it, the newest included. Pure. */
 import { AnswerReader } from './answer-reader.ts';
 import { BackwardBytes } from './backward-bytes.ts';
 
-export const produceApi = { apiKey: 0, apiVersion: 3, apiName: 'Produce' } as const;
+export const produceApi = { apiKey: 0, apiVersion: 7, apiName: 'Produce' } as const;
 
 /** One batch, as it stands in a request: its partition and its length before it. */
 export const partitionHeaderBytes = 8;
@@ -39,7 +39,7 @@ export function readProduceAnswer(answer: Buffer): Map<number, number> {
     for (let partitions = reader.int32(); partitions > 0; partitions -= 1) {
       const partition = reader.int32();
       codes.set(partition, reader.int16());
-      reader.skip(16); // offset and time
+      reader.skip(24); // offset, time, and where the partition begins
     }
   }
   return codes;

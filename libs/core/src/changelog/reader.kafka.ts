@@ -8,8 +8,6 @@
  */
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
-import { gunzip } from 'node:zlib';
 import type { Broker, Cluster } from 'kafkajs';
 import type { Pace } from '../bandwidth/pace.ts';
 import { PgquorumError } from '../errors/error.ts';
@@ -23,6 +21,7 @@ import {
   type KafkaObserver,
 } from './client.kafka.ts';
 import type { ChangeCodec } from './codec.ts';
+import { decompress } from './compression.process.ts';
 import { fetchApi, fetchRequest, readFetchAnswer, type FetchedPartition } from './fetch.ts';
 import { FetchQueue } from './fetch-queue.ts';
 import { contentTypeHeader, logBatches } from './fetched.ts';
@@ -55,8 +54,6 @@ const partitionBytesMax = 1024 * 1024;
 const checkEveryMs = 30_000;
 /** A limit that is raised meanwhile holds after so long. */
 const paceCheckMs = 250;
-
-const decompress = promisify(gunzip);
 
 interface Chunk {
   readonly partition: number;
@@ -279,7 +276,7 @@ async function accept(
   for (const batch of readBatches(batches)) {
     const from = next.get(partition)!;
     if (batch.lastOffset < from) continue;
-    const records = batch.codec === 'gzip' ? await decompress(batch.records) : batch.records;
+    const records = await decompress(batch.codec, batch.records);
     // Kafka sends whole batches of messages: the first may begin before what was asked for.
     const fresh = batch.isControl
       ? []

@@ -189,8 +189,8 @@ describe('a batch of records', () => {
 
   test('of another codec is refused by its number', () => {
     const batch = encode([{ key: 'k', value: Buffer.from('v'), headers: {} }]);
-    batch.writeInt16BE(4, 21);
+    batch.writeInt16BE(5, 21);
     stampBatch(batch, stamp);
-    expect(() => readBatches(batch)).toThrow(/codec 4/);
+    expect(() => readBatches(batch)).toThrow(/codec 5/);
   });
 });

@@ -19,8 +19,9 @@ export interface Stamp {
   readonly sequence: number;
 }
 
-export type Codec = 'none' | 'gzip';
-const codecs: readonly Codec[] = ['none', 'gzip'];
+/** By Kafka's numbers, from 0. */
+export const codecs = ['none', 'gzip', 'snappy', 'lz4', 'zstd'] as const;
+export type Codec = (typeof codecs)[number];
 const codecMask = 7;
 const controlFlag = 0x20;
 const magic = 2;
@@ -138,7 +139,7 @@ function readBatch(batch: Buffer): FetchedBatch {
   const attributes = batch.readInt16BE(at.attributes);
   const codec = codecs[attributes & codecMask];
   if (codec === undefined)
-    throw new Error(`messages are compressed by codec ${attributes & codecMask}: only gzip can be read`);
+    throw new Error(`messages are compressed by codec ${attributes & codecMask}, which is not known`);
   const firstOffset = batch.readBigInt64BE(0);
   return {
     firstOffset,

@@ -8,6 +8,7 @@ import type { KafkaAddress, KafkaObserver } from './client.kafka.ts';
 import type { ChangeEncoder } from './codec.ts';
 import { Lane } from './lane.kafka.ts';
 import type { ChangeLogWriter, HeldPositions } from './port.ts';
+import type { Codec } from './record-batch.ts';
 import { streamsOf } from './streams.ts';
 import { ensureTopic, TopicStatus, type TopicSettings } from './topic.kafka.ts';
 
@@ -19,7 +20,7 @@ export interface KafkaLogWriterOptions {
   readonly originName: string;
   readonly settings: TopicSettings;
   readonly codec: ChangeEncoder;
-  readonly compression?: 'none' | 'gzip' | undefined;
+  readonly compression?: Codec | undefined;
   readonly observer?: KafkaObserver | undefined;
   /** Requests on the wire at a time; default 4. */
   readonly lanes?: number | undefined;

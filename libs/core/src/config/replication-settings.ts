@@ -46,7 +46,7 @@ export const replicationSettings = {
   ),
   compression: setting(
     'PGQUORUM_COMPRESSION',
-    z.enum(['none', 'gzip']),
+    z.enum(['none', 'gzip', 'zstd', 'lz4', 'snappy']),
     'none',
     'Compression of messages in Kafka.',
   ),
