@@ -1,7 +1,7 @@
 /** One statement on all masters: what is taken, in what order it runs, and what becomes of it when something is in the way. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { INestApplicationContext } from '@nestjs/common';
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import pg from 'pg';
 import type { JobView } from '#core/jobs/job.ts';
 import { createLogger } from '#core/observability/logger.process.ts';
@@ -10,6 +10,8 @@ import { eventually } from '#core/testing/wait.process.ts';
 import { startReplicator } from '../../apps/replicator/src/app.module.ts';
 import { settingsFor, startGateway, type TestGateway } from './gateway-fixture.ts';
 import { GrpcClient } from './grpc-client.ts';
+
+jest.setTimeout(60_000);
 
 const places = [0, 1, 2];
 let masters: Masters;
@@ -100,7 +102,7 @@ async function settles(name: string): Promise<Record<string, unknown>[]> {
         if ((await everywhere(`select from pgquorum.${table}`)).some((rows) => rows.length > 0)) return false;
       return new Set(await Promise.all(places.map(state))).size === 1;
     },
-    { withinMs: 30_000, everyMs: 100 },
+    { withinMs: 50_000, everyMs: 100 },
   );
   expect(await everywhere('select key, message from pgquorum.dead_letter')).toEqual([[], [], []]);
   return gateway.sql(0, `select * from ${name} order by id`);
@@ -118,7 +120,7 @@ async function whileWriting<T>(name: string, work: () => Promise<T>): Promise<T>
         `insert into ${name} (id, embedding, metadata) values ($1, '[1,2,3]', '{}') on conflict (id) do update set metadata = jsonb_build_object('at', $2::int)`,
         [`${place}-${at % 20}`, at],
       );
-      await sleep(5);
+      await sleep(20);
       if (at % 7 === 0) await client.query(`delete from ${name} where id = $1`, [`${place}-${at % 20}`]);
     }
     await client.end();

@@ -1,5 +1,5 @@
 /** Jobs as a gateway shows them: of all nodes, by HTTP and gRPC. */
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import { JobBoard } from '#core/jobs/board.pg.ts';
 import type { JobView } from '#core/jobs/job.ts';
 import { startMasters, type Masters } from '#core/testing/masters.pg.ts';
@@ -8,6 +8,8 @@ import { Nodes } from '#core/topology/nodes.pg.ts';
 import { openCluster } from '#core/topology/open-cluster.pg.ts';
 import { settingsFor, startGateway, type Answer, type TestGateway } from './gateway-fixture.ts';
 import { GrpcClient } from './grpc-client.ts';
+
+jest.setTimeout(60_000);
 
 let masters: Masters;
 let gateway: TestGateway;

@@ -2,7 +2,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, expect, jest, test } from '@jest/globals';
 import { projectRoot } from '#core/config/project-root.files.ts';
 import { PgquorumError } from '#core/errors/error.ts';
 import type { Job, JobHandle, JobWork } from '#core/jobs/job.ts';
@@ -11,6 +11,8 @@ import { cancelJob, forgetJobs, readJob, startJob } from '#core/jobs/store.pg.ts
 import { foundTestCluster, listeningLogger, type TestCluster } from '#core/testing/cluster.pg.ts';
 import { eventually } from '#core/testing/wait.process.ts';
 import { steps, stepsTable } from './jobs/steps.ts';
+
+jest.setTimeout(60_000);
 
 let cluster: TestCluster;
 const stops: (() => Promise<void>)[] = [];

@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, test } from '@jest/globals';
+import { expect, jest, test } from '@jest/globals';
 import pg from 'pg';
 import { projectRoot } from '#core/config/project-root.files.ts';
 import type { Finding } from '#core/postgres/preflight-facts.ts';
@@ -18,6 +18,8 @@ import { settingsFor, startGateway } from './gateway-fixture.ts';
 import { GrpcClient } from './grpc-client.ts';
 import { pgbouncerPath, startPgBouncer } from './preflight/pgbouncer.ts';
 import { PoolingProxy } from './preflight/pooling-proxy.ts';
+
+jest.setTimeout(60_000);
 
 const look = (
   nodes: readonly Pick<TestNode, 'name' | 'url'>[],

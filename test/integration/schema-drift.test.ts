@@ -10,7 +10,7 @@ let cluster: DriftingCluster;
 
 beforeAll(async () => {
   cluster = await DriftingCluster.start('wal');
-}, 120_000);
+}, 180_000);
 
 afterAll(() => cluster[Symbol.asyncDispose]());
 
@@ -50,4 +50,4 @@ test('through Kafka it is the same', async () => {
     await kafka.create(collectionOf(name));
     await cases[name]!(kafka, collectionOf(name));
   }
-}, 120_000);
+}, 180_000);

@@ -145,7 +145,7 @@ export class DriftingCluster implements AsyncDisposable {
               return false;
         return (await state(0)) === (await state(1));
       },
-      { withinMs: 30_000, everyMs: 100 },
+      { withinMs: 50_000, everyMs: 100 },
     );
     for (const place of [0, 1]) {
       const dead = await this.sql(
