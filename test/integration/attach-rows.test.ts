@@ -16,9 +16,8 @@ async function expectSame(cluster: TestCluster, table: string): Promise<void> {
   for (const other of others) expect(other).toEqual(one);
 }
 
+/** Keys of one number or uuid are in the other tests. */
 const kinds: readonly { name: string; columns: string; key: string; values: string; next: string }[] = [
-  { name: 'large', columns: 'k bigint', key: 'k', values: 'i * 1000000000000', next: '-9' },
-  { name: 'uuids', columns: 'k uuid', key: 'k', values: `md5(i::text)::uuid`, next: 'gen_random_uuid()' },
   {
     name: 'texts',
     columns: 'k varchar(40) collate "POSIX"',
@@ -237,7 +236,7 @@ class User {
   }
 
   async work(): Promise<void> {
-    for (let n = 1; !this.#stopped && n <= 400; n += 1) {
+    for (let n = 1; !this.#stopped && n <= 250; n += 1) {
       // Spread over the table, so that they meet the backfill before, in and behind its batches.
       const key = String(((n * 37) % 300) * 3 + this.place || 900);
       if (n % 4 === 0) {

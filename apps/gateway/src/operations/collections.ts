@@ -26,6 +26,9 @@ export interface MeasuredCollectionView extends CollectionView {
   readonly bytes: number;
 }
 
+/** Unfinished jobs are few; a second one of a collection is harmless. */
+const jobsSeenMax = 1000;
+
 export interface AttachView {
   /** What brings the rows to all nodes. */
   readonly job: JobView;
@@ -87,8 +90,20 @@ export class CollectionOperations {
       strategy: this.#settings.conflictResolution,
     });
     const { created, warnings } = await this.#directory.attach(name, request);
-    const job = await this.#jobs.start({ kind: attachJob, arguments: { collection: name }, unit: 'rows' });
+    const job =
+      (await this.#attaching(name)) ??
+      (await this.#jobs.start({ kind: attachJob, arguments: { collection: name }, unit: 'rows' }));
     return { job, created, warnings };
+  }
+
+  /** The job that is at it already. */
+  async #attaching(name: string): Promise<JobView | undefined> {
+    for (const state of ['running', 'waiting'] as const) {
+      const { items } = await this.#jobs.list({ state, kind: attachJob, limit: jobsSeenMax, after: null });
+      const found = items.find((job) => (job.arguments as { collection?: string }).collection === name);
+      if (found !== undefined) return found;
+    }
+    return undefined;
   }
 
   /** Gives the table back as it was, with its rows. */

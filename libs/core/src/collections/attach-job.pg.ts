@@ -21,16 +21,30 @@ export interface AttachJobOptions {
 }
 
 interface Progress {
+  /** Which version tables this is about: a table that was detached and attached again has others, and none of its rows has a version. */
+  readonly of: string;
   readonly phase: 'stamp' | 'verify';
   /** Place of the node in the list, and the key after which to go on there. */
   readonly node: number;
   readonly after: KeyPlace;
+  /** As in RoundPlace. */
+  readonly left: number;
   readonly done: number;
   readonly stamped: number;
   readonly agreed: number;
 }
 
-const beginning: Progress = { phase: 'stamp', node: 0, after: null, done: 0, stamped: 0, agreed: 0 };
+const beginning: Omit<Progress, 'of'> = {
+  phase: 'stamp',
+  node: 0,
+  after: null,
+  left: 0,
+  done: 0,
+  stamped: 0,
+  agreed: 0,
+};
+
+const countedMax = 1_000_000;
 
 /** A batch with large keys and hashes takes seconds at most; silence means that the node is gone. */
 const answerWithinMs = 120_000;
@@ -67,10 +81,31 @@ class Attaching {
   constructor(place: Place, collection: string) {
     this.#place = place;
     this.#collection = collection;
-    this.#at = (place.job.checkpoint as Progress | null) ?? beginning;
+    this.#at = (place.job.checkpoint as Progress | null) ?? { ...beginning, of: '' };
   }
 
   async run(): Promise<unknown> {
+    for (;;) {
+      const of = await this.#versionTables();
+      if (this.#at.of !== of) this.#at = { ...beginning, of };
+      const result = await this.#attach();
+      if ((await this.#versionTables()) === of) return result;
+    }
+  }
+
+  async #versionTables(): Promise<string> {
+    const oids = await Promise.all(
+      this.#place.clients.map((client) =>
+        client.query<{ oid: string | null }>(
+          `select to_regclass(format('pgquorum.%I', 'version_' || $1::text))::oid::text as oid`,
+          [this.#collection],
+        ),
+      ),
+    );
+    return oids.map(({ rows }) => rows[0]!.oid ?? 'none').join(' ');
+  }
+
+  async #attach(): Promise<unknown> {
     const { clients } = this.#place;
     const { table, definition } = await this.#read(clients[0]!);
     const stamped: StampedTable = { ...table, updatedAt: definition.attached!.updatedAt };
@@ -78,7 +113,8 @@ class Attaching {
     const withRows = await Promise.all(clients.map((client) => hasRows(client, table)));
     const counts = await Promise.all(clients.map((client) => rowsEstimated(client, table)));
     // In the end every node has what any of them has, and all of it is looked at twice.
-    this.#total = Math.max(...counts) * clients.length * 2;
+    const most = Math.max(...counts);
+    this.#total = Number.isNaN(most) ? undefined : most * clients.length * 2;
     if (this.#at.phase === 'stamp') {
       await this.#stamp(stamped, columns, withRows);
       await this.#note({ ...this.#at, phase: 'verify', node: 0, after: null });
@@ -108,14 +144,15 @@ class Attaching {
         others,
         columns,
         mayKeep: log.rows[0]!.log === 'wal' && others.length === clients.length - 1,
-        after: this.#at.node === node ? this.#at.after : null,
+        from:
+          this.#at.node === node ? { after: this.#at.after, left: this.#at.left } : { after: null, left: 0 },
         batchRows,
         signal: job.signal,
-        onBatch: ({ scanned, stamped, agreed, after }) =>
+        onBatch: ({ scanned, stamped, agreed, at }) =>
           this.#note({
             ...this.#at,
             node,
-            after,
+            ...at,
             done: this.#at.done + scanned,
             stamped: this.#at.stamped + stamped,
             agreed: this.#at.agreed + agreed,
@@ -173,7 +210,7 @@ async function hasRows(client: pg.Client, table: CollectionRow['table']): Promis
   return rows.rows.length > 0;
 }
 
-/** What the planner thinks; a table that was never looked at is counted. */
+/** What the planner thinks; a table that it has never looked at is counted, if that is soon done. */
 async function rowsEstimated(client: pg.Client, table: CollectionRow['table']): Promise<number> {
   const target = quoteTable({ schema: table.schema, name: table.table });
   const guess = await client.query<{ rows: number }>(
@@ -181,6 +218,8 @@ async function rowsEstimated(client: pg.Client, table: CollectionRow['table']): 
     [target],
   );
   if (guess.rows[0]!.rows >= 0) return Math.round(guess.rows[0]!.rows);
-  const counted = await client.query<{ rows: string }>(`select count(*)::text as rows from ${target}`);
-  return Number(counted.rows[0]!.rows);
+  const counted = await client.query<{ rows: number }>(
+    `select count(*)::int as rows from (select from ${target} limit ${countedMax}) counted`,
+  );
+  return counted.rows[0]!.rows < countedMax ? counted.rows[0]!.rows : NaN;
 }

@@ -11,16 +11,16 @@
 import type pg from 'pg';
 import { setTimeout as delay } from 'node:timers/promises';
 import { sqlStateOf } from '../postgres/sqlstate.ts';
-import {
-  agreeSql,
-  anyUnversionedSql,
-  keepHereSql,
-  nextKeySql,
-  stampNextSql,
-  type StampedTable,
-} from './unversioned-rows.ts';
+import { agreeSql, keepHereSql, nextKeySql, stampNextSql, type StampedTable } from './unversioned-rows.ts';
 
 export type KeyPlace = readonly string[] | null;
+
+/** How far one round from the first key to the last has come. */
+export interface RoundPlace {
+  readonly after: KeyPlace;
+  /** Rows that were in use and are for the next round. */
+  readonly left: number;
+}
 
 export interface BackfillOptions {
   readonly client: pg.Client;
@@ -31,7 +31,7 @@ export interface BackfillOptions {
   readonly columns: readonly string[];
   /** May rows that all other nodes hold be left out of the change log? Not where others than the nodes read it. */
   readonly mayKeep: boolean;
-  readonly after: KeyPlace;
+  readonly from: RoundPlace;
   readonly batchRows: number;
   readonly signal: AbortSignal;
   /** Called after each batch is committed. */
@@ -39,7 +39,7 @@ export interface BackfillOptions {
     readonly scanned: number;
     readonly stamped: number;
     readonly agreed: number;
-    readonly after: KeyPlace;
+    readonly at: RoundPlace;
   }) => Promise<void>;
 }
 
@@ -55,32 +55,26 @@ const roundPauseMs = 500;
 /** In the way of somebody: a lock not got in time, a deadlock, a snapshot too old. */
 const passing = new Set(['55P03', '40P01', '40001']);
 
+/** Done after a round that left nothing: what is written meanwhile, before or behind its place, has its version from the triggers. */
 export async function backfill(options: BackfillOptions): Promise<void> {
-  let after = options.after;
-  for (;;) {
-    const left = await round(options, after);
-    if (left === 0 && !(await anyUnversioned(options))) return;
+  let from = options.from;
+  while ((await round(options, from)) > 0) {
     await delay(roundPauseMs, undefined, { signal: options.signal });
-    after = null;
+    from = { after: null, left: 0 };
   }
 }
 
-async function anyUnversioned({ client, table }: BackfillOptions): Promise<boolean> {
-  return (await client.query(anyUnversionedSql(table))).rows.length > 0;
-}
-
 /** From one place to the end; how many rows were left for the next round. */
-async function round(options: BackfillOptions, from: KeyPlace): Promise<number> {
-  let after = from;
+async function round(options: BackfillOptions, from: RoundPlace): Promise<number> {
+  let { after, left } = from;
   let rows = options.batchRows;
-  let left = 0;
   for (;;) {
     options.signal.throwIfAborted();
     try {
       const { scanned, stamped, agreed, last } = await batch(options, after, rows);
       if (last === null) return left;
       after = last;
-      await options.onBatch({ scanned, stamped, agreed, after });
+      await options.onBatch({ scanned, stamped, agreed, at: { after, left } });
       rows = Math.min(options.batchRows, rows * 2);
     } catch (cause) {
       await options.client.query('rollback');

@@ -93,6 +93,3 @@ export const agreeSql = (table: CollectionTable, columns: readonly string[]): st
 export const keepHereSql = (table: CollectionTable): string =>
   `update ${versionTable(table)} v set applied = true from unnest(${table.key.map((_, at) => `$${at + 1}::text[]`).join(', ')}) u(${table.key.map((_, at) => `k${at}`).join(', ')})
    where ${table.key.map(({ name, type }, at) => `v.${quoteName(name)} = u.k${at}::${type}`).join(' and ')}`;
-
-export const anyUnversionedSql = (table: CollectionTable): string =>
-  `select from ${targetOf(table)} t where not exists (select from ${versionTable(table)} v where ${sameKey(table, 'v.', 't.')}) limit 1`;
