@@ -83,7 +83,10 @@ export class ChangeListener implements AsyncDisposable {
   }
 
   until(count: number): Promise<unknown> {
-    return eventually(`${count} changes are told`, () => this.changes.length >= count);
+    return eventually(`${count} changes are told`, () => {
+      if (this.ended) throw new Error(`the stream has ended: ${JSON.stringify(this.problems)}`);
+      return this.changes.length >= count;
+    });
   }
 
   async close(): Promise<void> {

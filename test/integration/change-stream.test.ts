@@ -198,6 +198,21 @@ test('a slot that nobody used for long is dropped, and what belonged to it has e
   });
 });
 
+test('a slot whose publication was made anew may have skipped changes: its positions have expired, and another one is made', async () => {
+  const before = await listen(base(), { key });
+  await insert(1, ['p1']);
+  await before.until(1);
+  await before.close();
+  await gateway.sql(1, 'update pgquorum.change_anchor set publication = 1');
+  expect(await ChangeListener.open(base(), { from: before.last, key })).toMatchObject({
+    code: 'position_expired',
+  });
+  await using after = await listen(base(), { key });
+  await insert(1, ['p2']);
+  await after.until(1);
+  expect(after.keys).toEqual(['p2']);
+});
+
 test('earliest begins with all that is held', async () => {
   await using first = await listen(base(), { key });
   await insert(2, ['f1', 'f2']);

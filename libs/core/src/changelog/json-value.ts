@@ -54,10 +54,20 @@ function numericJson(value: Buffer, style: JsonStyle): string {
   return style === 'plain' && /^-?\d/.test(text) ? text : JSON.stringify(text);
 }
 
-/** Of a single-precision number: the shortest decimal that rounds to it; the double's own has up to 17 digits. */
+/** Decimals that are tried, from numbers that people write to those that models give. */
+const scales = [1e3, 1e6, 1e8, 1e10];
+/** Beyond it a double has no place for all of the digits. */
+const scaledMax = 1e15;
+
+/** Of a single-precision number: a short decimal that rounds to it; the double's own has up to 17 digits. Vectors are made of these, so it counts. */
 export function singleText(value: number): string {
-  if (Number.isInteger(value) && Math.abs(value) < 2 ** 24)
-    return Object.is(value, -0) ? '-0' : String(value);
+  if (Object.is(value, -0)) return '-0';
+  for (const scale of scales) {
+    const scaled = value * scale;
+    if (Math.abs(scaled) > scaledMax) break;
+    const decimal = Math.round(scaled) / scale;
+    if (Math.fround(decimal) === value) return String(decimal);
+  }
   for (let digits = 6; digits < 9; digits += 1) {
     const text = String(Number(value.toPrecision(digits)));
     if (Math.fround(Number(text)) === value) return text;

@@ -26,6 +26,7 @@ export interface Anchor {
 /** 64-bit key of the lock under which an anchor is made and dropped: "pgqanch" read as a number. */
 const anchorLock = '31638934055183208';
 
+/** Null when there is none that can be read: a slot made for a publication that was dropped meanwhile has skipped what came since. */
 export async function readAnchor(client: Client): Promise<Anchor | null> {
   const { rows } = await client.query<{
     slot: string;
@@ -35,7 +36,7 @@ export async function readAnchor(client: Client): Promise<Anchor | null> {
     end: string;
   }>(
     `select a.slot, a.generation, a.publication::text as publication, s.confirmed_flush_lsn::text as first, pg_current_wal_flush_lsn()::text as end
-     from pgquorum.change_anchor a join pg_replication_slots s on s.slot_name = a.slot
+     from pgquorum.change_anchor a join pg_replication_slots s on s.slot_name = a.slot join pg_publication p on p.oid = a.publication and p.pubname = '${publicationName}'
      where s.database = current_database() and s.plugin = 'pgoutput' and s.wal_status <> 'lost' and s.confirmed_flush_lsn is not null`,
   );
   const row = rows[0];

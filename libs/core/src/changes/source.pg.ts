@@ -63,6 +63,7 @@ export class WalSource implements ChangeSource {
   async open({ generation, positions }: OriginPlace): Promise<ChangeLogReader> {
     const { node, cluster, peers, transactionBytesMax } = this.#options;
     const anchor = await this.#anchor();
+    await node.run(deadlineIn(answerWithinMs), touchAnchor);
     if (anchor.generation !== generation)
       throw new PgquorumError('position_lost', `the slot ${anchor.slot} was made anew`);
     const log = new WalChangeLog({
