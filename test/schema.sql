@@ -125,7 +125,7 @@ begin
     raise exception 'a row of collection % has no version', crdt_change.collection using errcode = 'PQ007',
       hint = 'It was written with triggers disabled. Any update of the row gives it one.';
   end if;
-  select n.number into strict me from pgquorum.node n;
+  select n.number into strict me from pgquorum.identity n;
   if crdt_change.request is not null then
     -- A request may both write the row and operate on it: the records of operations are those with hlc 0, which order nothing.
     select r.origin, r.counter into crdt_change.origin, crdt_change.counter from pgquorum.request r
@@ -746,6 +746,21 @@ END;
 COMMENT ON FUNCTION pgquorum.register_set(collection text, key text, field text, value jsonb) IS 'Sets an lww-register of a row. Returns its value.';
 
 --
+-- Name: server_start_us(); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.server_start_us() RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN ((EXTRACT(epoch FROM pg_postmaster_start_time()) * (1000000)::numeric))::bigint;
+
+--
+-- Name: FUNCTION server_start_us(); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.server_start_us() IS 'When this server was started, microseconds since 1970.';
+
+--
 -- Name: set_add(text, text, text, text); Type: FUNCTION; Schema: pgquorum; Owner: -
 --
 
@@ -780,6 +795,40 @@ END;
 --
 
 COMMENT ON FUNCTION pgquorum.set_remove(collection text, key text, field text, element text) IS 'Removes an element from an or-set of a row. Returns the elements that are left.';
+
+--
+-- Name: unconfirmed_number(smallint, smallint, text, timestamp with time zone); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.unconfirmed_number(number smallint, spare smallint, timeline text, confirmed timestamp with time zone) RETURNS smallint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  here constant bigint := pgquorum.server_start_us();
+  settled constant bigint := coalesce((extract(epoch from confirmed) * 1000000)::bigint, 0);
+begin
+  if (select last_value in (0, settled) from pgquorum.unconfirmed_us) and here <> settled then
+    perform pg_advisory_lock(7308895164427563362);
+    if (select last_value in (0, settled) from pgquorum.unconfirmed_us) then
+      perform setval('pgquorum.unconfirmed_lsn', (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint);
+      perform setval('pgquorum.unconfirmed_us', here);
+    end if;
+    perform pg_advisory_unlock(7308895164427563362);
+  end if;
+  if timeline = substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) then return number; end if;
+  if spare is null then
+    raise exception 'this server was promoted or restored, and the node has no spare number to write under' using errcode = 'PQ012', hint = 'A replicator that reaches all nodes gives it one.';
+  end if;
+  return spare;
+end
+$$;
+
+--
+-- Name: FUNCTION unconfirmed_number(number smallint, spare smallint, timeline text, confirmed timestamp with time zone); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.unconfirmed_number(number smallint, spare smallint, timeline text, confirmed timestamp with time zone) IS 'Notes where unconfirmed writes began, and says under which number they are to be made.';
 
 SET default_tablespace = '';
 
@@ -1108,6 +1157,98 @@ CREATE TABLE pgquorum.horizon (
 COMMENT ON TABLE pgquorum.horizon IS 'Purge horizon of a shard: versions under it whose key is absent have been purged. No new write may be under it.';
 
 --
+-- Name: node; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.node (
+    only_row boolean DEFAULT true NOT NULL,
+    cluster text NOT NULL,
+    name text NOT NULL,
+    number smallint NOT NULL,
+    spare smallint,
+    zone text NOT NULL,
+    log text NOT NULL,
+    system_identifier text NOT NULL,
+    timeline text NOT NULL,
+    floors jsonb DEFAULT '{}'::jsonb NOT NULL,
+    founded_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    joining_since timestamp with time zone,
+    started timestamp with time zone,
+    former smallint,
+    identity_problem text,
+    CONSTRAINT node_log CHECK ((log = ANY (ARRAY['wal'::text, 'kafka'::text]))),
+    CONSTRAINT node_number CHECK (((number > 0) AND ((spare IS NULL) OR ((spare > 0) AND (number <> spare))))),
+    CONSTRAINT node_only_row CHECK (only_row)
+);
+
+--
+-- Name: TABLE node; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.node IS 'Identity of this node: the one row names the number under which its writes are counted.';
+
+--
+-- Name: COLUMN node.spare; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.node.spare IS 'The number that this node takes when it finds that it was restored, cloned or promoted; null until it has another one.';
+
+--
+-- Name: COLUMN node.log; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.node.log IS 'The change log that this cluster was founded with.';
+
+--
+-- Name: COLUMN node.floors; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.node.floors IS 'Collection -> the highest purge horizon of its shards, as an hlc: no new write may be under it. Kept by a trigger of pgquorum.horizon.';
+
+--
+-- Name: COLUMN node.joining_since; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.node.joining_since IS 'Set while the node is filled: it has no ANN indexes yet and is not asked by gateways. Null when it is one of the masters.';
+
+--
+-- Name: COLUMN node.started; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.node.started IS 'The start of the server since which a replicator has found this to be the database that the other nodes remember.';
+
+--
+-- Name: COLUMN node.former; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.node.former IS 'The number before, while what was written under it is being looked through.';
+
+--
+-- Name: COLUMN node.identity_problem; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.node.identity_problem IS 'Why it is not known whether this is the database that the other nodes remember.';
+
+--
+-- Name: identity; Type: VIEW; Schema: pgquorum; Owner: -
+--
+
+CREATE VIEW pgquorum.identity AS
+ SELECT
+        CASE
+            WHEN (started = pg_postmaster_start_time()) THEN number
+            ELSE pgquorum.unconfirmed_number(number, spare, timeline, started)
+        END AS number,
+    floors
+   FROM pgquorum.node n;
+
+--
+-- Name: VIEW identity; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON VIEW pgquorum.identity IS 'The number that writes are made under now: asked by whatever draws a dot.';
+
+--
 -- Name: job; Type: TABLE; Schema: pgquorum; Owner: -
 --
 
@@ -1200,58 +1341,6 @@ CREATE TABLE pgquorum.migration (
 --
 
 COMMENT ON TABLE pgquorum.migration IS 'Migrations applied to this database.';
-
---
--- Name: node; Type: TABLE; Schema: pgquorum; Owner: -
---
-
-CREATE TABLE pgquorum.node (
-    only_row boolean DEFAULT true NOT NULL,
-    cluster text NOT NULL,
-    name text NOT NULL,
-    number smallint NOT NULL,
-    spare smallint NOT NULL,
-    zone text NOT NULL,
-    log text NOT NULL,
-    system_identifier text NOT NULL,
-    timeline text NOT NULL,
-    floors jsonb DEFAULT '{}'::jsonb NOT NULL,
-    founded_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    joining_since timestamp with time zone,
-    CONSTRAINT node_log CHECK ((log = ANY (ARRAY['wal'::text, 'kafka'::text]))),
-    CONSTRAINT node_number CHECK (((number > 0) AND (spare > 0) AND (number <> spare))),
-    CONSTRAINT node_only_row CHECK (only_row)
-);
-
---
--- Name: TABLE node; Type: COMMENT; Schema: pgquorum; Owner: -
---
-
-COMMENT ON TABLE pgquorum.node IS 'Identity of this node: the one row names the number under which its writes are counted.';
-
---
--- Name: COLUMN node.spare; Type: COMMENT; Schema: pgquorum; Owner: -
---
-
-COMMENT ON COLUMN pgquorum.node.spare IS 'The number that this node takes when it finds that it was restored, cloned or promoted.';
-
---
--- Name: COLUMN node.log; Type: COMMENT; Schema: pgquorum; Owner: -
---
-
-COMMENT ON COLUMN pgquorum.node.log IS 'The change log that this cluster was founded with.';
-
---
--- Name: COLUMN node.floors; Type: COMMENT; Schema: pgquorum; Owner: -
---
-
-COMMENT ON COLUMN pgquorum.node.floors IS 'Collection -> the highest purge horizon of its shards, as an hlc: no new write may be under it. Kept by a trigger of pgquorum.horizon.';
-
---
--- Name: COLUMN node.joining_since; Type: COMMENT; Schema: pgquorum; Owner: -
---
-
-COMMENT ON COLUMN pgquorum.node.joining_since IS 'Set while the node is filled: it has no ANN indexes yet and is not asked by gateways. Null when it is one of the masters.';
 
 --
 -- Name: parked; Type: TABLE; Schema: pgquorum; Owner: -
@@ -1357,6 +1446,25 @@ CREATE TABLE pgquorum.pulse (
 --
 
 COMMENT ON TABLE pgquorum.pulse IS 'How far this node''s dots were at each heartbeat of the last hour: tells how many changes a peer is behind.';
+
+--
+-- Name: remembered; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.remembered (
+    name text NOT NULL,
+    number smallint NOT NULL,
+    token uuid NOT NULL,
+    lsn bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+)
+WITH (fillfactor='50');
+
+--
+-- Name: TABLE remembered; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.remembered IS 'What this node remembers of the others: their last token and the end of their WAL.';
 
 --
 -- Name: request; Type: TABLE; Schema: pgquorum; Owner: -
@@ -1499,6 +1607,55 @@ CREATE TABLE pgquorum.throttle (
 --
 
 COMMENT ON TABLE pgquorum.throttle IS 'The limits on what edges read, null = none. Of the nodes'' rows the one with the greatest (revision, setter) is true. No row = as the settings say.';
+
+--
+-- Name: token; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.token (
+    token uuid NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+--
+-- Name: TABLE token; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.token IS 'What this node has told others to remember of it: a copy of it that is older than what they remember lacks the last one.';
+
+--
+-- Name: unconfirmed_lsn; Type: SEQUENCE; Schema: pgquorum; Owner: -
+--
+
+CREATE SEQUENCE pgquorum.unconfirmed_lsn
+    START WITH 0
+    INCREMENT BY 1
+    MINVALUE 0
+    NO MAXVALUE
+    CACHE 1;
+
+--
+-- Name: SEQUENCE unconfirmed_lsn; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON SEQUENCE pgquorum.unconfirmed_lsn IS 'The end of the WAL before the first write since a server start that was not confirmed.';
+
+--
+-- Name: unconfirmed_us; Type: SEQUENCE; Schema: pgquorum; Owner: -
+--
+
+CREATE SEQUENCE pgquorum.unconfirmed_us
+    START WITH 0
+    INCREMENT BY 1
+    MINVALUE 0
+    NO MAXVALUE
+    CACHE 1;
+
+--
+-- Name: SEQUENCE unconfirmed_us; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON SEQUENCE pgquorum.unconfirmed_us IS 'The start of that server, microseconds since 1970; 0, or the start that was confirmed last = nothing is unconfirmed.';
 
 --
 -- Name: unfolded; Type: TABLE; Schema: pgquorum; Owner: -
@@ -1726,6 +1883,13 @@ ALTER TABLE ONLY pgquorum.pulse
     ADD CONSTRAINT pulse_pkey PRIMARY KEY (at);
 
 --
+-- Name: remembered remembered_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.remembered
+    ADD CONSTRAINT remembered_pkey PRIMARY KEY (name);
+
+--
 -- Name: request request_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
 --
 
@@ -1759,6 +1923,13 @@ ALTER TABLE ONLY pgquorum.source
 
 ALTER TABLE ONLY pgquorum.throttle
     ADD CONSTRAINT throttle_pkey PRIMARY KEY (only_row);
+
+--
+-- Name: token token_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.token
+    ADD CONSTRAINT token_pkey PRIMARY KEY (token);
 
 --
 -- Name: unfolded unfolded_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -

@@ -15,6 +15,7 @@ import { FeedRunner } from './feed.runner.ts';
 import { FoldingRunner } from './folding.runner.ts';
 import { HeartbeatRunner } from './heartbeat.runner.ts';
 import { HousekeepingRunner } from './housekeeping.runner.ts';
+import { IdentityRunner } from './identity.runner.ts';
 import { JobsRunner } from './jobs.runner.ts';
 import { JoiningRunner } from './joining.runner.ts';
 import { ReplicationMetrics } from './metrics.ts';
@@ -35,6 +36,7 @@ class ReplicatorModule {
       module: ReplicatorModule,
       providers: [
         { provide: REPLICATION, useValue: replication },
+        IdentityRunner,
         HeartbeatRunner,
         ClocksRunner,
         FeedRunner,
@@ -57,7 +59,14 @@ class ReplicatorModule {
 }
 
 /** Starts every loop; `close` ends them after they have drained. */
-export async function startReplicator(settings: Settings, logger: Logger): Promise<INestApplicationContext> {
+export async function startReplicator(
+  settings: Settings,
+  logger: Logger,
+  { renumbered }: Pick<Replication, 'renumbered'> = {
+    renumbered: () =>
+      logger.error('a node goes on under another number: this process has to be started anew'),
+  },
+): Promise<INestApplicationContext> {
   if (settings.nodes === undefined)
     throw new PgquorumError(
       'settings_invalid',
@@ -84,7 +93,7 @@ export async function startReplicator(settings: Settings, logger: Logger): Promi
   if (unreachable.length > 0) logger.warn({ unreachable }, 'started without some nodes');
   logger.info({ log, serves: served.map((node) => node.name) }, 'replicator started');
   return NestFactory.createApplicationContext(
-    ReplicatorModule.with({ settings, log, nodes, served, logger, metrics, paces }),
+    ReplicatorModule.with({ settings, log, nodes, served, logger, metrics, paces, renumbered }),
     { logger: false },
   );
 }

@@ -12,7 +12,7 @@ import type { ChangeLogReader, ChangeLogWriter } from '#core/changelog/port.ts';
 import { PgquorumError } from '#core/errors/error.ts';
 import { topicEnd } from '#core/changelog/topic.kafka.ts';
 import { noteSlot, noteTopic } from '#core/resync/note.pg.ts';
-import type { NotedPosition } from '#core/resync/store.pg.ts';
+import type { NotedPosition, SourceState } from '#core/resync/store.pg.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
 import { formatTopicName, topicName } from '#core/topology/names.ts';
 import type { NodeNumber } from '#core/versioning/version.ts';
@@ -100,11 +100,12 @@ function keepingGeneration(
 /** A position of the origin's log to go on from when the one before is lost. */
 export function notePosition(
   replication: Replication,
-  { origin, target }: { origin: ClusterNode; target: ClusterNode },
+  edge: { origin: ClusterNode; target: ClusterNode; source: SourceState },
   signal: AbortSignal,
 ): Promise<NotedPosition> {
+  const { origin, target, source } = edge;
   const { cluster } = replication.settings;
-  if (replication.log === 'wal') return noteSlot({ cluster, origin, target }, signal);
+  if (replication.log === 'wal') return noteSlot({ cluster, origin, target }, source, signal);
   return noteTopic(origin, () => topicEnd(kafkaOf(replication), topicName(cluster, origin.name)), signal);
 }
 

@@ -7,6 +7,7 @@ import {
 } from '@nestjs/common';
 import { runMendedEdge } from '#core/resync/edge.pg.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
+import { requireConfirmed } from '#core/topology/identity.pg.ts';
 import { notePosition, openReader } from './change-log.ts';
 import { Loop } from './loop.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
@@ -34,8 +35,10 @@ export class EdgesRunner implements OnApplicationBootstrap, BeforeApplicationShu
     const { settings, log, logger, metrics } = this.#replication;
     const name = `edge ${origin.name} ${target.name}`;
     const labels = { origin: origin.name, target: target.name };
-    return new Loop(this.#replication, name, (signal, healthy) =>
-      runMendedEdge(
+    return new Loop(this.#replication, name, async (signal, healthy) => {
+      // What comes by a topic does not depend on whether its origin is there.
+      for (const node of log === 'wal' ? [target, origin] : [target]) await requireConfirmed(node);
+      await runMendedEdge(
         {
           cluster: settings.cluster,
           origin,
@@ -48,7 +51,7 @@ export class EdgesRunner implements OnApplicationBootstrap, BeforeApplicationShu
           idleProgressMs,
           logger: logger.child({ edge: `${origin.name} ${target.name}` }),
           onHealthy: healthy,
-          note: (aborting) => notePosition(this.#replication, { origin, target }, aborting),
+          note: (source, aborting) => notePosition(this.#replication, { origin, target, source }, aborting),
           onResync: (resyncing) => metrics.resyncing.set(labels, resyncing ? 1 : 0),
           onSetAside: (outcome) => metrics.edge.setAside.inc({ ...labels, outcome }),
           onQueued: (changes) => metrics.edge.queued.set(labels, changes),
@@ -61,8 +64,8 @@ export class EdgesRunner implements OnApplicationBootstrap, BeforeApplicationShu
           },
         },
         signal,
-      ),
-    );
+      );
+    });
   }
 
   async beforeApplicationShutdown(): Promise<void> {

@@ -6,6 +6,7 @@ import {
   type OnApplicationBootstrap,
 } from '@nestjs/common';
 import { runMendedFeed } from '#core/resync/feed.pg.ts';
+import { requireConfirmed } from '#core/topology/identity.pg.ts';
 import { openWal, openWriter } from './change-log.ts';
 import { Loop } from './loop.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
@@ -24,8 +25,9 @@ export class FeedRunner implements OnApplicationBootstrap, BeforeApplicationShut
     if (log !== 'kafka') return;
     this.#loops = served.map(
       (origin) =>
-        new Loop(this.#replication, `feed ${origin.name}`, (signal, healthy) =>
-          runMendedFeed(
+        new Loop(this.#replication, `feed ${origin.name}`, async (signal, healthy) => {
+          await requireConfirmed(origin);
+          await runMendedFeed(
             {
               cluster: settings.cluster,
               origin,
@@ -37,8 +39,8 @@ export class FeedRunner implements OnApplicationBootstrap, BeforeApplicationShut
               onFed: (changes) => metrics.fed.inc({ origin: origin.name }, changes),
             },
             signal,
-          ),
-        ),
+          );
+        }),
     );
   }
 

@@ -3,20 +3,21 @@ import 'reflect-metadata';
 import { existsSync, readFileSync } from 'node:fs';
 import { loadSettings } from '#core/config/settings.ts';
 import { createLogger } from '#core/observability/logger.process.ts';
-import { startReplicator } from './app.module.ts';
+import { Replicator } from './replicator.ts';
 
 const yaml = existsSync('pgquorum.yaml') ? readFileSync('pgquorum.yaml', 'utf8') : undefined;
 
 async function main(): Promise<void> {
   const settings = loadSettings(process.env, yaml);
   const logger = createLogger({ app: 'replicator', level: settings.logLevel });
-  const app = await startReplicator(settings, logger);
+  const replicator = new Replicator(settings, logger);
+  await replicator.start();
   let stopping = false;
   const stop = (signal: string): void => {
     if (stopping) return;
     stopping = true;
     logger.info({ signal }, 'draining');
-    app.close().then(
+    replicator.stop().then(
       () => {
         logger.info('stopped');
         process.exit(0);

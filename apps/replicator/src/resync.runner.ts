@@ -6,6 +6,7 @@ import {
   type OnApplicationBootstrap,
 } from '@nestjs/common';
 import { runCopier } from '#core/resync/copier.pg.ts';
+import { requireConfirmed } from '#core/topology/identity.pg.ts';
 import { Loop } from './loop.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
 
@@ -25,8 +26,9 @@ export class ResyncRunner implements OnApplicationBootstrap, BeforeApplicationSh
         .filter((origin) => origin.number !== target.number)
         .map(
           (origin) =>
-            new Loop(this.#replication, `resync ${origin.name} ${target.name}`, (signal, healthy) =>
-              runCopier(
+            new Loop(this.#replication, `resync ${origin.name} ${target.name}`, async (signal, healthy) => {
+              await requireConfirmed(target);
+              await runCopier(
                 {
                   cluster: settings.cluster,
                   origin,
@@ -39,8 +41,8 @@ export class ResyncRunner implements OnApplicationBootstrap, BeforeApplicationSh
                     metrics.resyncing.set({ origin: origin.name, target: target.name }, resyncing ? 1 : 0),
                 },
                 signal,
-              ),
-            ),
+              );
+            }),
         ),
     );
   }

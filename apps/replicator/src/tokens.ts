@@ -19,4 +19,6 @@ export interface Replication {
   readonly metrics: ReplicationMetrics;
   /** How fast the edges of this process may read. */
   readonly paces: Paces;
+  /** To be called when a node has another number than `nodes` says: everything begins anew. */
+  readonly renumbered: () => void;
 }

@@ -136,6 +136,7 @@ class RunningEdge {
         application: `pgquorum apply ${origin.name} ${target.name} ${lane}`,
         originName: `pgquorum_${cluster}_${log}_${origin.number}_${target.number}_${lane}`,
         join: this.options.join,
+        started: this.start.serverStarted,
       },
       onDurable: (stream, position) => {
         const held = positions.note(lane, stream, position);

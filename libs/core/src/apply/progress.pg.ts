@@ -11,6 +11,8 @@ export interface SourceRow {
 
 export interface EdgeStart {
   readonly source: SourceRow;
+  /** When the server was started that said so. */
+  readonly serverStarted: string;
   /** Stream -> position that every lane holds. A stream that is not complete is missing: it is read from its beginning. */
   readonly from: ReadonlyMap<number, bigint>;
 }
@@ -28,9 +30,11 @@ export async function readStart(
     generation: string;
     lanes: number;
     readable: boolean;
+    started: string;
   }>(
     `select s.state, s.slot, s.publication::text as publication, s.generation, s.lanes,
-       s.state = 'ready' or s.state = 'resync' and exists (select from pgquorum.resync r where r.origin = s.origin and r.log = s.log and r.phase = 'copying') as readable
+       s.state = 'ready' or s.state = 'resync' and exists (select from pgquorum.resync r where r.origin = s.origin and r.log = s.log and r.phase = 'copying') as readable,
+       pg_postmaster_start_time()::text as started
      from pgquorum.source s where s.origin = $1 and s.log = $2 for update`,
     [origin, log],
   );
@@ -69,6 +73,7 @@ export async function readStart(
       publication: source.publication === null ? null : Number(source.publication),
       generation: source.generation,
     },
+    serverStarted: source.started,
     from,
   };
 }

@@ -9,6 +9,7 @@ import type { CopyData } from './copy-format.ts';
 import { runCopy } from './copy-statement.pg.ts';
 import { SendBuffer } from './send-buffer.ts';
 import type { NodeAddress } from '../config/settings.ts';
+import { PgquorumError } from '../errors/error.ts';
 import { clientConfig, closeClient } from '../postgres/connect.pg.ts';
 import { quoteText } from '../postgres/identifier.ts';
 import { sqlStateOf } from '../postgres/sqlstate.ts';
@@ -21,6 +22,8 @@ export interface SessionOptions {
   readonly originName: string | null;
   /** Makes the session a part of what it is done for; throws when that may not go on. */
   readonly join?: ((client: pg.Client) => Promise<void>) | undefined;
+  /** The start of the server that this session belongs to; any when left out. After another start it may be another database. */
+  readonly started?: string;
 }
 
 /** An apply transaction's statements take milliseconds, with an ANN index on the target perhaps seconds. */
@@ -59,9 +62,15 @@ export class ApplySession {
       await client.query(
         'set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_bitmapscan = off; set jit = off',
       );
-      const facts = await client.query<{ number: number; replica: boolean }>(
-        `select n.number, coalesce((select rolsuper from pg_roles where rolname = current_user), false) or has_parameter_privilege(current_user, 'session_replication_role', 'set') as replica from pgquorum.node n`,
+      const facts = await client.query<{ number: number; replica: boolean; started: string }>(
+        `select n.number, coalesce((select rolsuper from pg_roles where rolname = current_user), false) or has_parameter_privilege(current_user, 'session_replication_role', 'set') as replica,
+           pg_postmaster_start_time()::text as started from pgquorum.node n`,
       );
+      if (options.started !== undefined && options.started !== facts.rows[0]!.started)
+        throw new PgquorumError(
+          'not_ready',
+          'the server was started anew: it may not be the same database any more',
+        );
       const marked = options.originName !== null && (await mark(client, options.originName));
       return new ApplySession(client, {
         replicaRole: facts.rows[0]!.replica,

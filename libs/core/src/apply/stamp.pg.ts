@@ -56,18 +56,18 @@ async function stampPresence(
     values,
   );
   await client.query(
-    `select pgquorum.advance_dot(max((coalesce(v.seen, v.clock) ->> n.number::text)::bigint)) from ${versionTable(table)} v join ${from} on ${match} cross join pgquorum.node n`,
+    `select pgquorum.advance_dot(max((coalesce(v.seen, v.clock) ->> n.number::text)::bigint)) from ${versionTable(table)} v join ${from} on ${match} cross join pgquorum.identity n`,
     values,
   );
   const stamped = await client.query<{ key: string }>(
     `with drawn as (select v.*, nextval('pgquorum.dot') as drawn from ${versionTable(table)} v join ${from} on ${match} where v.deleted = exists (${row}))
      update ${versionTable(table)} v set hlc = v.hlc + 1, origin = n.number, counter = d.drawn, clock = coalesce(v.seen, v.clock) || jsonb_build_object(n.number, d.drawn), seen = null, deleted = not d.deleted,
        applied = false, request = null
-     from drawn d, pgquorum.node n where ${table.key.map((key) => `v.${quoteName(key.name)} = d.${quoteName(key.name)}`).join(' and ')} returning ${keyTextSql(table, 'v.')} as key`,
+     from drawn d, pgquorum.identity n where ${table.key.map((key) => `v.${quoteName(key.name)} = d.${quoteName(key.name)}`).join(' and ')} returning ${keyTextSql(table, 'v.')} as key`,
     values,
   );
   await client.query(
-    `update pgquorum.conflict c set state = 'superseded', state_hlc = pgquorum.now_hlc(), state_origin = n.number, applied = false from pgquorum.node n
+    `update pgquorum.conflict c set state = 'superseded', state_hlc = pgquorum.now_hlc(), state_origin = n.number, applied = false from pgquorum.identity n
      where c.collection = $1 and c.key = any($2::text[]) and c.state = 'open'`,
     [table.collection, stamped.rows.map((one) => one.key)],
   );

@@ -125,13 +125,13 @@ function oneKeyStatement(
     return `insert into ${version} (${keyList(table, '')}, ${versionColumns})
     select ${names.join(', ')}, ${rules.models === undefined ? 0 : 'coalesce(__rank, 0)'}, 0, ${floorSql(collection)}, n.number, __drawn, jsonb_build_object(n.number, __drawn), null, ${deleted}, false, ${hash}, __request,
       ${rules.strategy === 'crdt' ? newLifeSql('n.number', '__drawn') : 'null'}
-    from pgquorum.node n where ${others}
+    from pgquorum.identity n where ${others}
     on conflict do nothing`;
   }
   const ranked = event === 'update' && rules.models !== undefined;
   return `update ${version} v set hlc = greatest(${floorSql(collection)}, v.hlc + 1), origin = n.number, counter = __drawn,
       clock = v.clock || jsonb_build_object(n.number, __drawn), deleted = ${deleted}, applied = false, request = __request${ranked ? ', rank = coalesce(__rank, v.rank)' : ''}
-    from pgquorum.node n
+    from pgquorum.identity n
     where ${oneMatch(table, 'v.')} and v.seen is null and coalesce((v.clock ->> n.number::text)::bigint, 0) < __drawn${ranked ? ' and (__rank is null or __rank >= v.rank)' : ''}${rules.strategy === 'crdt' ? ' and not v.deleted' : ''} and ${others}`;
 }
 
@@ -159,7 +159,7 @@ function bulkStatements(table: CollectionTable, event: TriggerEvent, rules: Conf
   const ranked = rules.models !== undefined && (event === 'insert' || event === 'update');
   const lives = rules.strategy === 'crdt';
   const seenOwn = `coalesce((coalesce(v.seen, v.clock) ->> __me::text)::bigint, 0)`;
-  return `  select n.number, ${floorSql(collection)} into strict __me, __floor from pgquorum.node n;
+  return `  select n.number, ${floorSql(collection)} into strict __me, __floor from pgquorum.identity n;
   insert into ${version} as v (${keys}, ${versionColumns})
   select ${keyList(table, 'k.')}, ${ranked ? 'coalesce(__rank, 0)' : 0}, 0, __floor, __me, k.counter, jsonb_build_object(__me, k.counter), null, ${deleted}, false,
     ${shardSql(table, 'k.')}, __request, ${lives ? newLifeSql('__me', 'k.counter') : 'null'}

@@ -42,7 +42,7 @@ const targetOf = (table: CollectionTable): string => quoteTable({ schema: table.
 export const stampCtes = (table: StampedTable, source: string, more = ''): string =>
   `fresh as materialized (
      select ${keys(table, 't.')}, ${unversionedHlcSql(table, 't')} as pgquorum_hlc, n.number as pgquorum_origin, nextval('pgquorum.dot') as pgquorum_counter${more}
-     from ${source} cross join pgquorum.node n where not exists (select from ${versionTable(table)} v where ${sameKey(table, 'v.', 't.')})
+     from ${source} cross join pgquorum.identity n where not exists (select from ${versionTable(table)} v where ${sameKey(table, 'v.', 't.')})
    ), inserted as (
      insert into ${versionTable(table)} (${keys(table, '')}, ${versionColumns})
      select ${keys(table, 'f.')}, 0, 0, f.pgquorum_hlc, f.pgquorum_origin, f.pgquorum_counter, jsonb_build_object(f.pgquorum_origin, f.pgquorum_counter), null, false, false, ${shardSql(table, 'f.')}, null, null

@@ -82,13 +82,13 @@ export function updateRowSql(
 
 /** Sets the sequence of dots forward to what the key has seen of this node, as triggers do: a dot is never used twice. $1 the key's texts. */
 export const advanceDotSql = (table: CollectionTable): string =>
-  `select pgquorum.advance_dot((coalesce(v.seen, v.clock) ->> n.number::text)::bigint) from ${versionTable(table)} v, pgquorum.node n where ${hasKey(table, 'v')}`;
+  `select pgquorum.advance_dot((coalesce(v.seen, v.clock) ->> n.number::text)::bigint) from ${versionTable(table)} v, pgquorum.identity n where ${hasKey(table, 'v')}`;
 
 /** What the triggers do to a version, for a tombstone, which has no row whose write would call them. $1 the key's texts. */
 export const touchTombstoneSql = (table: CollectionTable): string =>
   `update ${versionTable(table)} v set hlc = greatest(pgquorum.now_hlc(), (n.floors ->> ${quoteText(table.collection)})::bigint, v.hlc + 1), origin = n.number, counter = d.counter,
      clock = coalesce(v.seen, v.clock) || jsonb_build_object(n.number, d.counter), seen = null, applied = false, request = nullif(current_setting('pgquorum.request', true), '')::uuid
-   from pgquorum.node n, (select nextval('pgquorum.dot') as counter) d where ${hasKey(table, 'v')} and v.deleted`;
+   from pgquorum.identity n, (select nextval('pgquorum.dot') as counter) d where ${hasKey(table, 'v')} and v.deleted`;
 
 /** Writes a row from its JSON texts, $1. */
 export function writeRowSql(table: CollectionTable, columns: readonly TableColumn[]): string {

@@ -16,10 +16,12 @@ import type { Logger } from '../observability/logger.process.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
+import { requireConfirmed } from '../topology/identity.pg.ts';
 import { copyLimit } from '../verify/copy-states.pg.ts';
 import { StateMerger, type RefusedState } from '../verify/merge-states.pg.ts';
 import { StateReader, type StateBatch } from '../verify/read-states.pg.ts';
 import { FedCheck } from './fed.pg.ts';
+import { republishFormer } from './republish.pg.ts';
 import {
   finishResync,
   readSourceState,
@@ -112,6 +114,7 @@ class Copying {
 
   async run(signal: AbortSignal): Promise<void> {
     const { cluster, origin, target, logger } = this.#options;
+    await requireConfirmed(origin);
     const application = `pgquorum resync ${origin.name} ${target.name}`;
     const source = await connect(origin.address, { application, answerWithinMs });
     const merger = new StateMerger({ cluster, target, application, logger });
@@ -124,6 +127,9 @@ class Copying {
       await merger.close();
       await closeClient(source);
     }
+    const republished = await republishFormer(this.#control, signal);
+    if (republished > 0)
+      logger.info({ keys: republished }, 'what was lost here and came back goes out to the others');
     if (await finishResync(this.#control, this.#id, this.#resync.startedAt))
       logger.info({ reason: this.#resync.reason, copied: this.#copied }, 'resync finished');
   }

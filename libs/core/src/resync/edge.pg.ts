@@ -6,11 +6,18 @@ import { runEdge, type EdgeOptions } from '../apply/edge.pg.ts';
 import { isPgquorumError } from '../errors/error.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
-import { beginResync, keepNoted, readSourceState, type NotedPosition, type SourceId } from './store.pg.ts';
+import {
+  beginResync,
+  keepNoted,
+  readSourceState,
+  type NotedPosition,
+  type SourceId,
+  type SourceState,
+} from './store.pg.ts';
 
 export interface MendedEdgeOptions extends EdgeOptions {
   /** Finds the position to go on from: everything that the origin commits later comes by the log. */
-  readonly note: (signal: AbortSignal) => Promise<NotedPosition>;
+  readonly note: (source: SourceState, signal: AbortSignal) => Promise<NotedPosition>;
   /** Told whether something is missing here until it is copied, whenever the edge looks. */
   readonly onResync?: (resyncing: boolean) => void;
 }
@@ -80,8 +87,9 @@ async function noteAlone(
   const lease = await SessionLease.take(options.target.address, `note ${id.log} ${id.origin}`, signal);
   if (lease === null) return;
   try {
-    if ((await readSourceState(control, id))?.resync?.phase !== 'noting') return;
-    const noted = await options.note(signal);
+    const source = await readSourceState(control, id);
+    if (source?.resync?.phase !== 'noting') return;
+    const noted = await options.note(source, signal);
     await lease.check();
     await keepNoted(control, id, noted);
     options.logger.info({ generation: noted.generation }, 'a position is noted: what was missed is copied');

@@ -8,14 +8,18 @@ import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
 import { logSlot } from '../topology/names.ts';
 import { remakeSlot } from './slot.pg.ts';
-import { readSourceState, tellResync } from './store.pg.ts';
+import { readSourceState, tellResync, type SourceState } from './store.pg.ts';
 
 /** Like runFeed. */
 export async function runMendedFeed(
   options: FeedOptions & { readonly cluster: string },
   signal: AbortSignal,
 ): Promise<void> {
-  const synced = await syncedOf(options);
+  const source = await sourceOf(options);
+  const synced = source?.synced ?? null;
+  // Of a node that goes on under another number nothing is fed that its slot still has of before.
+  if (source?.state === 'creating')
+    await remakeFeed(options, { synced, reason: 'the node goes on under another number' }, signal);
   try {
     await runFeed(options, signal);
   } catch (cause) {
@@ -27,10 +31,10 @@ export async function runMendedFeed(
 
 const application = 'pgquorum resync feed';
 
-async function syncedOf({ origin }: FeedOptions): Promise<string | null> {
+async function sourceOf({ origin }: FeedOptions): Promise<SourceState | null> {
   const client = await connect(origin.address, { application, answerWithinMs: 30_000 });
   try {
-    return (await readSourceState(client, { origin: origin.number, log: 'capture' }))?.synced ?? null;
+    return await readSourceState(client, { origin: origin.number, log: 'capture' });
   } finally {
     await closeClient(client);
   }
@@ -46,8 +50,9 @@ async function remakeFeed(
   if (lease === null) return;
   const client = await connect(origin.address, { application });
   try {
-    if ((await readSourceState(client, id))?.synced !== lost.synced) return;
-    const made = await remakeSlot(client, logSlot(cluster, origin.number), signal);
+    const source = await readSourceState(client, id);
+    if (source?.synced !== lost.synced) return;
+    const made = await remakeSlot(client, source?.slot ?? logSlot(cluster, origin.number), signal);
     await lease.check();
     await client.query('begin');
     await client.query('update pgquorum.progress set position = $3 where origin = $1 and log = $2', [
@@ -56,7 +61,7 @@ async function remakeFeed(
       String(made.position),
     ]);
     await client.query(
-      `update pgquorum.source set publication = $3, generation = $4, synced = synced + 1, problem = null, problem_since = null where origin = $1 and log = $2`,
+      `update pgquorum.source set state = 'ready', publication = $3, generation = $4, synced = synced + 1, problem = null, problem_since = null where origin = $1 and log = $2`,
       [id.origin, id.log, made.publication, made.lsn],
     );
     await tellResync(client, { origin: id.origin, happened: 'slot remade', reason: lost.reason });

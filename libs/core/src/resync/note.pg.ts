@@ -7,7 +7,7 @@ import { closeClient, connect } from '../postgres/connect.pg.ts';
 import type { NodeNumber } from '../versioning/version.ts';
 import { edgeSlot } from '../topology/names.ts';
 import { remakeSlot, runningEnded } from './slot.pg.ts';
-import type { NotedPosition } from './store.pg.ts';
+import type { NotedPosition, SourceState } from './store.pg.ts';
 
 interface Place {
   readonly number: NodeNumber;
@@ -24,9 +24,10 @@ export interface EdgePlaces {
 /** The slot of an edge on its origin, made anew. */
 export async function noteSlot(
   { cluster, origin, target }: EdgePlaces,
+  source: SourceState,
   signal: AbortSignal,
 ): Promise<NotedPosition> {
-  const slot = edgeSlot(cluster, origin.number, target.number);
+  const slot = source.slot ?? edgeSlot(cluster, origin.number, target.number);
   return onOrigin(origin, signal, async (client) => {
     const made = await remakeSlot(client, slot, signal);
     return {

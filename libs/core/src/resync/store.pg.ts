@@ -34,6 +34,8 @@ export interface SourceState {
   readonly state: string;
   readonly synced: string;
   readonly fed: string;
+  /** It keeps its name when a node takes another number. */
+  readonly slot: string | null;
   readonly resync: Resync | null;
 }
 
@@ -47,6 +49,7 @@ export async function readSourceState(
     state: string;
     synced: string;
     fed: string;
+    slot: string | null;
     phase: Resync['phase'] | null;
     reason: string;
     collection: string | null;
@@ -55,18 +58,19 @@ export async function readSourceState(
     copied: string;
     started_at: string;
   }>(
-    `select s.state, s.synced::text, s.fed, r.phase, r.reason, r.collection, r.shard, r.after_key, r.copied::text, r.started_at::text
+    `select s.state, s.synced::text, s.fed, s.slot, r.phase, r.reason, r.collection, r.shard, r.after_key, r.copied::text, r.started_at::text
      from pgquorum.source s left join pgquorum.resync r on r.origin = s.origin and r.log = s.log and s.state = 'resync' where s.origin = $1 and s.log = $2`,
     [origin, log],
   );
   const row = rows[0];
   if (row === undefined) return null;
-  const { state, synced, fed, phase, reason, collection, shard, after_key: after, copied } = row;
+  const { state, synced, fed, slot, phase, reason, collection, shard, after_key: after, copied } = row;
   const cursor = collection === null ? null : { collection, shard, after };
   return {
     state,
     synced,
     fed,
+    slot,
     resync:
       phase === null ? null : { phase, reason, cursor, copied: Number(copied), startedAt: row.started_at },
   };
@@ -84,38 +88,44 @@ export interface BeginOptions extends SourceId {
 
 /** False when there was nothing to begin: it has begun, or another position was noted meanwhile. */
 export async function beginResync(client: Client, options: BeginOptions): Promise<boolean> {
-  const { origin, log, reason, phase, synced } = options;
   await client.query('begin');
   try {
-    const found = await client.query<{ synced: string; phase: string | null }>(
-      `select s.synced::text, r.phase from pgquorum.source s left join pgquorum.resync r on r.origin = s.origin and r.log = s.log
-       where s.origin = $1 and s.log = $2 and s.state <> 'creating' for update of s`,
-      [origin, log],
-    );
-    const row = found.rows[0];
-    const moved = synced !== null && row?.synced !== synced;
-    const replaces = phase === 'noting' || options.again === true;
-    const begins = row !== undefined && !moved && row.phase !== 'noting' && (row.phase === null || replaces);
-    if (begins) {
-      await client.query(
-        `update pgquorum.source set state = 'resync', problem = null, problem_since = null where origin = $1 and log = $2`,
-        [origin, log],
-      );
-      await client.query('delete from pgquorum.resync where origin = $1 and log = $2', [origin, log]);
-      await client.query('insert into pgquorum.resync (origin, log, reason, phase) values ($1, $2, $3, $4)', [
-        origin,
-        log,
-        reason,
-        phase,
-      ]);
-      await tellResync(client, { origin, happened: 'started', reason });
-    }
+    const begins = await beginResyncWithin(client, options);
     await client.query('commit');
     return begins;
   } catch (cause) {
     await client.query('rollback').catch(() => undefined); // the connection may be what failed
     throw cause;
   }
+}
+
+/** The same as a part of a transaction. */
+export async function beginResyncWithin(client: Client, options: BeginOptions): Promise<boolean> {
+  const { origin, log, reason, phase, synced } = options;
+  const found = await client.query<{ synced: string; phase: string | null }>(
+    `select s.synced::text, r.phase from pgquorum.source s left join pgquorum.resync r on r.origin = s.origin and r.log = s.log
+     where s.origin = $1 and s.log = $2 and s.state <> 'creating' for update of s`,
+    [origin, log],
+  );
+  const row = found.rows[0];
+  const moved = synced !== null && row?.synced !== synced;
+  const replaces = phase === 'noting' || options.again === true;
+  const begins = row !== undefined && !moved && row.phase !== 'noting' && (row.phase === null || replaces);
+  if (begins) {
+    await client.query(
+      `update pgquorum.source set state = 'resync', problem = null, problem_since = null where origin = $1 and log = $2`,
+      [origin, log],
+    );
+    await client.query('delete from pgquorum.resync where origin = $1 and log = $2', [origin, log]);
+    await client.query('insert into pgquorum.resync (origin, log, reason, phase) values ($1, $2, $3, $4)', [
+      origin,
+      log,
+      reason,
+      phase,
+    ]);
+    await tellResync(client, { origin, happened: 'started', reason });
+  }
+  return begins;
 }
 
 export interface NotedPosition {

@@ -11,6 +11,7 @@ import { PgquorumError } from '../errors/error.ts';
 import { connect } from '../postgres/connect.pg.ts';
 import { loadMigrations, migrate } from '../postgres/migrate.pg.ts';
 import type { NodeNumber } from '../versioning/version.ts';
+import { adoptNumber } from './adopt.pg.ts';
 import { edgeSlot, logSlot, publicationName, type LogKind } from './names.ts';
 import { joinNode } from '../membership/join.pg.ts';
 import { assignNumbers, joining, type FoundNode, type KnownNode } from './numbers.ts';
@@ -43,6 +44,7 @@ export async function foundCluster(options: FoundOptions): Promise<ClusterNode[]
     }
     for (const client of clients) await client.query(`select pg_advisory_lock(${foundingLock})`);
     const known = await Promise.all(clients.map((client, at) => readKnown(client, options.nodes[at]!.name)));
+    await adoptNumbers(clients, known);
     const numbered = assignNumbers(options.cluster, options.log, known);
     const joiners = joining(known);
     const isJoiner = (at: number): boolean => joiners.includes(numbered[at]!.name);
@@ -99,7 +101,7 @@ async function createExtension(client: pg.Client): Promise<void> {
 
 async function readKnown(client: pg.Client, name: string): Promise<KnownNode> {
   const identity = await client.query<NonNullable<KnownNode['identity']>>(
-    'select cluster, name, number, spare, log, joining_since is not null as joining from pgquorum.node',
+    'select cluster, name, number, spare, zone, log, joining_since is not null as joining from pgquorum.node',
   );
   const members = await client.query<KnownNode['members'][number]>(
     'select number, name, retired from pgquorum.member',
@@ -115,6 +117,14 @@ async function readKnown(client: pg.Client, name: string): Promise<KnownNode> {
   };
 }
 
+/** What a node that was away has not heard of: others that go on under another number. */
+async function adoptNumbers(clients: readonly pg.Client[], known: readonly KnownNode[]): Promise<void> {
+  for (const [at, client] of clients.entries())
+    for (const other of known)
+      if (other.identity !== null && other.name !== known[at]!.name)
+        await adoptNumber(client, { ...other.identity, name: other.name });
+}
+
 async function writeIdentity(
   client: pg.Client,
   options: FoundOptions,
@@ -124,9 +134,9 @@ async function writeIdentity(
   const self = numbered[at]!;
   await client.query('begin');
   await client.query(
-    `insert into pgquorum.node (cluster, name, number, spare, zone, log, joining_since, system_identifier, timeline)
-     values ($1, $2, $3, $4, $5, $6, case when $7 then clock_timestamp() end, coalesce((select system_identifier::text from pg_control_system()), 'unknown'), substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))
-     on conflict (only_row) do update set zone = excluded.zone`,
+    `insert into pgquorum.node (cluster, name, number, spare, zone, log, joining_since, system_identifier, timeline, started)
+     values ($1, $2, $3, $4, $5, $6, case when $7 then clock_timestamp() end, coalesce((select system_identifier::text from pg_control_system()), 'unknown'), substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), pg_postmaster_start_time())
+     on conflict (only_row) do update set zone = excluded.zone, spare = coalesce(node.spare, excluded.spare)`,
     [options.cluster, self.name, self.number, self.spare, options.nodes[at]!.zone, options.log, joins],
   );
   const members = numbered.flatMap((node, index) => [

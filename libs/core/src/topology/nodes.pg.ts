@@ -34,7 +34,7 @@ export function isNodeFailure(error: unknown): boolean {
 export class Node {
   readonly name: string;
   readonly number: NodeNumber;
-  readonly spare: NodeNumber;
+  readonly spare: NodeNumber | null;
   readonly address: NodeAddress;
   readonly pool: pg.Pool;
   /** For probes and status: few connections that nothing else waits on. */
@@ -165,7 +165,7 @@ export class Node {
 export class Nodes {
   readonly all: readonly Node[];
   readonly #byName: ReadonlyMap<string, Node>;
-  readonly #nameByNumber: ReadonlyMap<number, string>;
+  readonly #nameByNumber: Map<number, string>;
   readonly #zone: string | undefined;
   #turn = 0;
 
@@ -185,7 +185,7 @@ export class Nodes {
     this.#nameByNumber = new Map(
       this.all.flatMap((node) => [
         [node.number as number, node.name] as const,
-        [node.spare as number, node.name] as const,
+        [(node.spare ?? node.number) as number, node.name] as const,
       ]),
     );
     this.#zone = options.zone;
@@ -197,6 +197,10 @@ export class Nodes {
 
   byName(name: string): Node | undefined {
     return this.#byName.get(name);
+  }
+
+  learnNames(members: readonly { readonly number: number; readonly name: string }[]): void {
+    for (const { number, name } of members) this.#nameByNumber.set(number, name);
   }
 
   /** The name behind a number; a node keeps its name when it takes another number. */

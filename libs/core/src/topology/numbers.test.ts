@@ -3,7 +3,7 @@ import { assignNumbers, joining, type KnownNode } from './numbers.ts';
 
 const founded = (name: string, number: number, extra: Partial<KnownNode> = {}): KnownNode => ({
   name,
-  identity: { cluster: 'c', name, number, spare: number + 10, log: 'wal', joining: false },
+  identity: { cluster: 'c', name, number, spare: number + 10, zone: 'z', log: 'wal', joining: false },
   members: [
     { number: 1, name: 'a', retired: false },
     { number: 11, name: 'a', retired: false },

@@ -5,7 +5,8 @@ import type { NodeNumber } from '../versioning/version.ts';
 export interface FoundNode {
   readonly name: string;
   readonly number: NodeNumber;
-  readonly spare: NodeNumber;
+  /** Null as long as nobody could give it one. */
+  readonly spare: NodeNumber | null;
 }
 
 export interface KnownNode {
@@ -15,7 +16,9 @@ export interface KnownNode {
     readonly cluster: string;
     readonly name: string;
     readonly number: number;
-    readonly spare: number;
+    /** Null after it has taken its spare one, until it has another. */
+    readonly spare: number | null;
+    readonly zone: string;
     readonly log: string;
     readonly joining: boolean;
   } | null;
@@ -28,7 +31,7 @@ export function assignNumbers(cluster: string, log: string, nodes: readonly Know
   const given = new Set(
     nodes.flatMap((node) => [
       ...node.members.map((member) => member.number),
-      ...(node.identity ? [node.identity.number, node.identity.spare] : []),
+      ...(node.identity ? [node.identity.number, node.identity.spare ?? 0] : []),
     ]),
   );
   for (const node of nodes) if (node.identity !== null) checkIdentity(cluster, log, node.name, node.identity);

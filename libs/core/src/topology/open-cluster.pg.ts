@@ -61,7 +61,11 @@ async function openDegraded(options: FoundOptions, failure: unknown): Promise<Op
   }
   assignNumbers(options.cluster, options.log, live); // refuses a node of another cluster
   const nodes = options.nodes.map((address) => ({
-    ...numbersOf(address.name, [...members.values()]),
+    ...numbersOf(
+      address.name,
+      [...members.values()],
+      live.find((one) => one.name === address.name)?.identity,
+    ),
     address,
     joining: live.find(({ name }) => name === address.name)?.identity?.joining ?? false,
   }));
@@ -71,13 +75,15 @@ async function openDegraded(options: FoundOptions, failure: unknown): Promise<Op
 function numbersOf(
   name: string,
   members: readonly { number: number; name: string; spare: boolean }[],
+  identity: KnownNode['identity'] | undefined,
 ): FoundNode {
   const own = members.filter((member) => member.name === name);
-  const number = own.find((member) => !member.spare)?.number;
-  const spare = own.find((member) => member.spare)?.number;
-  if (number === undefined || spare === undefined)
+  // Others may not have heard yet that it has taken another one.
+  const number = identity?.number ?? own.find((member) => !member.spare)?.number;
+  const spare = own.find((member) => member.spare && member.number !== number)?.number;
+  if (number === undefined)
     throw new PgquorumError('node_misfit', `the other nodes know no number of node ${name}`);
-  return { name, number: number as NodeNumber, spare: spare as NodeNumber };
+  return { name, number: number as NodeNumber, spare: (spare ?? null) as NodeNumber | null };
 }
 
 async function probe(address: NodeAddress, migrations: readonly Migration[]): Promise<Reached> {
@@ -86,7 +92,7 @@ async function probe(address: NodeAddress, migrations: readonly Migration[]): Pr
     client = await connect(address, { application: 'pgquorum opening', connectTimeoutMs: probeTimeoutMs });
     await migrate(client, migrations);
     const identity = await client.query<NonNullable<KnownNode['identity']>>(
-      'select cluster, name, number, spare, log, joining_since is not null as joining from pgquorum.node',
+      'select cluster, name, number, spare, zone, log, joining_since is not null as joining from pgquorum.node',
     );
     const members = await client.query<MemberRow>(
       'select number, name, spare, retired from pgquorum.member where not retired',

@@ -23,6 +23,10 @@ const countedMax = 10_000;
 const ms = (time: string) => `(extract(epoch from ${time}) * 1000)::float8`;
 
 const factsSql = `select json_build_object(
+  'number', (select n.number from pgquorum.node n),
+  'members', (select coalesce(json_agg(json_build_object('number', m.number, 'name', m.name)), '[]') from pgquorum.member m),
+  'identity', (select coalesce(n.identity_problem, 'its server was started: it is not confirmed yet that it is the database that others remember')
+     from pgquorum.node n where n.started is distinct from pg_postmaster_start_time()),
   'nowMs', ${ms('clock_timestamp()')},
   'filling', (select n.joining_since is not null from pgquorum.node n),
   'writable', not pg_is_in_recovery() and current_setting('default_transaction_read_only') = 'off',
@@ -121,7 +125,10 @@ export class StatusBoard {
   }
 
   async #readAll(): Promise<ClusterStatus> {
-    const reports = withClockOffsets(await Promise.all(this.#nodes.all.map(reportOf)), this.#limits);
+    const read = await Promise.all(this.#nodes.all.map(reportOf));
+    // It may have taken another number since this process began.
+    for (const { facts } of read) this.#nodes.learnNames(facts?.members ?? []);
+    const reports = withClockOffsets(read, this.#limits);
     const readAtMs = Date.now();
     const allEdges = edges(reports, this.#limits, readAtMs);
     const status = {
@@ -141,7 +148,8 @@ async function reportOf(node: Node): Promise<Omit<NodeReport, 'clockOffsetMs'>> 
   if (!node.isUp) return { ...identity, facts: null, problem: 'can not be reached' };
   try {
     const result = await node.statusPool.query<{ facts: NodeFacts }>(factsSql);
-    return { ...identity, facts: result.rows[0]!.facts, problem: null };
+    const { facts } = result.rows[0]!;
+    return { ...identity, number: facts.number, facts, problem: null };
   } catch (cause) {
     return { ...identity, facts: null, problem: (cause as { code?: string }).code ?? 'does not answer' };
   }

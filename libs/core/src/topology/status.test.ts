@@ -46,6 +46,9 @@ const report = (number: number, facts: Partial<NodeFacts> | null): NodeReport =>
           openConflicts: 0,
           deadLetters: 0,
           limits: null,
+          number,
+          members: [],
+          identity: null,
           clocks: null,
           ...facts,
         },
@@ -271,4 +274,15 @@ describe('clocks', () => {
     );
     expect(reports.map((one) => one.clockOffsetMs)).toEqual([0, 0.4, null]);
   });
+});
+
+test('edges of a node that may not be the one that others remember are down, and say so', () => {
+  const reports = [
+    report(1, { sources: [wal(2)] }),
+    report(2, { sources: [wal(1)], identity: 'it was cloned' }),
+  ];
+  expect(edges(reports, limits, nowMs).map(({ state, problem }) => [state, problem])).toEqual([
+    ['down', 'n2: it was cloned'],
+    ['down', 'n2: it was cloned'],
+  ]);
 });

@@ -4,6 +4,11 @@ import { drifts, offsetsAgainstMedian, type ClockView } from './clock-drift.ts';
 
 /** What one node tells about itself. Times are ms since 1970 of the database's clock; positions are bytes. */
 export interface NodeFacts {
+  readonly number: number;
+  /** All numbers that were ever given out. */
+  readonly members: readonly { readonly number: number; readonly name: string }[];
+  /** Why it is not known whether this is the database that the others remember; null when it is. */
+  readonly identity: string | null;
   readonly nowMs: number;
   /** It joins the cluster: it is being filled, and serves nobody yet. */
   readonly filling: boolean;
@@ -201,6 +206,8 @@ function sourceOf(from: NodeReport, to: NodeReport): Source {
 function edgeProblem(from: NodeReport, to: NodeReport, source: Source): string | null {
   if (from.facts === null) return `${from.name} can not be reached`;
   if (source === undefined) return `${to.name} does not follow ${from.name}`;
+  const unconfirmed = [from, to].find(({ facts }) => facts !== null && facts.identity !== null);
+  if (unconfirmed !== undefined) return `${unconfirmed.name}: ${unconfirmed.facts!.identity}`;
   if (source.problem !== null) return source.problem;
   if (slotIsGone(from, source)) return `position_lost: slot ${source.slot} is missing on ${from.name}`;
   if (source.state !== 'ready') return `the change log of ${from.name} is being prepared`;
@@ -222,6 +229,7 @@ function edgeState({
   limits: StatusLimits;
 }): EdgeState {
   if (from.facts === null || source === undefined) return 'down';
+  if (from.facts.identity !== null || (to.facts?.identity ?? null) !== null) return 'down';
   if (source.problem !== null) return /position_lost|resync/i.test(source.problem) ? 'resync' : 'down';
   if (source.state === 'resync' || slotIsGone(from, source)) return 'resync';
   if (source.state !== 'ready') return 'joining';
