@@ -35,6 +35,7 @@ import { OperatingController } from './http/operating.controller.ts';
 import { PreflightController } from './http/preflight.controller.ts';
 import { ThrottleController } from './http/throttle.controller.ts';
 import { VectorsController } from './http/vectors.controller.ts';
+import { ReplicasController } from './http/replicas.controller.ts';
 import { VerifyController } from './http/verify.controller.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { ChangeOperations } from './operations/changes.ts';
@@ -46,6 +47,7 @@ import { EventOperations } from './operations/events.ts';
 import { JobOperations } from './operations/jobs.ts';
 import { ThrottleOperations } from './operations/throttle.ts';
 import { VectorOperations } from './operations/vectors.ts';
+import { ReplicaOperations } from './operations/replicas.ts';
 import { VerifyOperations } from './operations/verify.ts';
 
 export interface AppParts {
@@ -188,6 +190,12 @@ const operations = (settings: Settings): FactoryProvider[] => [
     (directory: CollectionDirectory, jobs: JobOperations, nodes: Nodes) =>
       new VerifyOperations({ directory, jobs, nodes: nodes.all.map((node) => node.name) }),
   ),
+  factory(
+    ReplicaOperations,
+    [JobOperations, Nodes],
+    (jobs: JobOperations, nodes: Nodes) =>
+      new ReplicaOperations({ jobs, nodes: nodes.all.map((node) => node.name) }),
+  ),
   factory(Dashboard, [], () => new Dashboard()),
 ];
 
@@ -209,6 +217,7 @@ export class AppModule {
         ChangesController,
         OperatingController,
         VerifyController,
+        ReplicasController,
         ThrottleController,
       ],
       providers: [

@@ -26,6 +26,7 @@ import { EventOperations } from './operations/events.ts';
 import { JobOperations } from './operations/jobs.ts';
 import { ThrottleOperations } from './operations/throttle.ts';
 import { VectorOperations } from './operations/vectors.ts';
+import { ReplicaOperations } from './operations/replicas.ts';
 import { VerifyOperations } from './operations/verify.ts';
 
 export interface Gateway {
@@ -96,6 +97,7 @@ async function listen({
     throttle: app.get(ThrottleOperations),
     changes: app.get(ChangeOperations),
     verify: app.get(VerifyOperations),
+    replicas: app.get(ReplicaOperations),
   });
   const grpc = new GrpcStrategy(new GrpcServer({ settings, guard, metrics, logger, services }));
   app.connectMicroservice({ strategy: grpc });

@@ -3,6 +3,7 @@ import { attachJob, attachWork } from '#core/collections/attach-job.pg.ts';
 import type { JobWork } from '#core/jobs/job.ts';
 import { ddlJob, ddlWork } from '#core/ddl/work.pg.ts';
 import { preflightWork } from '#core/postgres/preflight.pg.ts';
+import { syncWork } from '#core/resync/sync-job.pg.ts';
 import { verifyWork } from '#core/verify/verify-job.pg.ts';
 import type { Replication } from './tokens.ts';
 
@@ -12,6 +13,7 @@ export function jobWorks({ settings, log, logger }: Replication): Readonly<Recor
     [attachJob]: attachWork(),
     [ddlJob]: ddlWork,
     preflight: preflightWork({ cluster, log, clockDriftMaxMs }),
+    sync: syncWork(),
     verify: verifyWork({ cluster, logger }),
   };
 }

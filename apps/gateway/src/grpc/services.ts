@@ -14,6 +14,7 @@ import type { JobOperations } from '../operations/jobs.ts';
 import type { Caller, WriteCall } from '../operations/caller.ts';
 import type { ThrottleOperations } from '../operations/throttle.ts';
 import type { VectorOperations, WriteAnswer } from '../operations/vectors.ts';
+import type { ReplicaOperations } from '../operations/replicas.ts';
 import type { VerifyOperations } from '../operations/verify.ts';
 import { deadLetterMethods } from './dead-letters.ts';
 import {
@@ -33,6 +34,7 @@ import {
   type DefinitionMessage,
   type EmbeddingMessage,
 } from './messages.ts';
+import { replicaMethods } from './replicas.ts';
 import { showJob } from './job-message.ts';
 import { changeMethods } from './changes.ts';
 import { throttleMethods } from './throttle.ts';
@@ -60,6 +62,7 @@ export interface ServiceParts {
   readonly throttle: ThrottleOperations;
   readonly changes: ChangeOperations;
   readonly verify: VerifyOperations;
+  readonly replicas: ReplicaOperations;
 }
 
 interface WriteOptionsMessage {
@@ -372,6 +375,7 @@ export function makeServices(parts: ServiceParts): Services {
       ...replicationMethods(cluster, conflicts),
       ...deadLetterMethods(letters),
       ...verifyMethods(verify),
+      ...replicaMethods(parts.replicas),
       ...throttleMethods(parts.throttle),
       ...eventMethods(events),
       ...changeMethods(changes),

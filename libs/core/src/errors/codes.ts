@@ -4,6 +4,7 @@
  */
 import { entry, type CodeEntry } from './code-entry.ts';
 import { jobCodes } from './job-codes.ts';
+import { nodeCodes } from './node-codes.ts';
 import { vectorCodes } from './vector-codes.ts';
 
 export const errorCodes = {
@@ -171,6 +172,7 @@ export const errorCodes = {
     'The detail says what is.',
   ),
   // vectors
+  ...nodeCodes,
   ...vectorCodes,
   // dead letters
   dead_letter_not_found: entry(

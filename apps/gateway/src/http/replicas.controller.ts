@@ -1,0 +1,27 @@
+import { Controller, Inject, Param, Post, Req, Res } from '@nestjs/common';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { checkFields, invalid, isObject } from '#core/requests/fields.ts';
+import { ReplicaOperations } from '../operations/replicas.ts';
+import { accepted } from './accepted.ts';
+import { checkNoQuery } from './call.ts';
+
+@Controller('v1/replication/replicas')
+export class ReplicasController {
+  readonly #replicas: ReplicaOperations;
+
+  constructor(@Inject(ReplicaOperations) replicas: ReplicaOperations) {
+    this.#replicas = replicas;
+  }
+
+  @Post(':node/sync')
+  async sync(
+    @Param('node') node: string,
+    @Req() request: FastifyRequest,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<object> {
+    checkNoQuery(request);
+    if (isObject(request.body)) checkFields(request.body, '', []);
+    else if (request.body !== undefined) throw invalid('the body: must be an object, or left out');
+    return accepted(reply, await this.#replicas.sync(node));
+  }
+}
