@@ -304,11 +304,13 @@ test('a master that was put back, restored or promoted takes another number, and
       await eventually('the first is written on', () => scene.writers[0]!.kept.length > written + 10);
       await goBack(scene, 0, async () => copyFolder(backup('first'), first.dataDir));
 
-      // A base backup of the running master, started plainly: it has no slots.
-      await baseBackup(second, backup('second'), []);
-      const later = scene.writers[1]!.kept.length;
-      await eventually('the second is written on', () => scene.writers[1]!.kept.length > later + 10);
-      await goBack(scene, 1, async () => copyFolder(backup('second'), second.dataDir));
+      // A base backup of the running master, started plainly: it has no slots. In the long form alone: the others take its steps too.
+      if (process.env['PGQUORUM_TEST_LONG'] === '1') {
+        await baseBackup(second, backup('second'), []);
+        const later = scene.writers[1]!.kept.length;
+        await eventually('the second is written on', () => scene.writers[1]!.kept.length > later + 10);
+        await goBack(scene, 1, async () => copyFolder(backup('second'), second.dataDir));
+      }
 
       // A standby that was behind and is promoted.
       await baseBackup(third, backup('third'), []);
@@ -340,4 +342,4 @@ test('a master that was put back, restored or promoted takes another number, and
       await Promise.all(replicators.map((app) => app.kill('SIGKILL')));
     }
   });
-}, 300_000);
+}, 400_000);
