@@ -1477,7 +1477,8 @@ CREATE TABLE pgquorum.request (
     origin smallint NOT NULL,
     counter bigint NOT NULL,
     hlc bigint NOT NULL,
-    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    clock jsonb
 );
 
 --
@@ -1485,6 +1486,12 @@ CREATE TABLE pgquorum.request (
 --
 
 COMMENT ON TABLE pgquorum.request IS 'Gateway requests by key, remembered for a time: two dots of one key with one request are one write.';
+
+--
+-- Name: COLUMN request.clock; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.request.clock IS 'What the write had seen, in collections with CRDT fields; null for operations on them.';
 
 --
 -- Name: resync; Type: TABLE; Schema: pgquorum; Owner: -

@@ -174,3 +174,38 @@ test('operations of many clients on all masters at once, with rows written, dele
   for (const place of [0, 1, 2]) expect(await values(cluster, place, 'k9')).toMatchObject({ stock: counted });
   expect(counted).toBeGreaterThan(10);
 }, 120_000);
+
+test('an operation that a dropped repeat of a request had seen is superseded on all masters, whatever came first', async () => {
+  await using cluster = await openCluster(3);
+  await cluster.query(0, `insert into docs values ('k', '[1,2,3]')`);
+  cluster.replicate();
+  await settled(cluster);
+  await cluster.stopEdges();
+  const retry = async (place: number) => {
+    const client = await cluster.client(place);
+    await client.query(
+      `begin; set local pgquorum.request = '0190b2a4-0000-7000-8000-00000000beef'; update docs set metadata = '{"by":"request"}' where id = 'k'; commit`,
+    );
+  };
+  const later = () => cluster.query(0, 'select pg_sleep(0.01)');
+  // The second master's try has seen the increment; the first master's is greater and has not.
+  await cluster.query(1, `select pgquorum.counter_add('docs', 'k', 'views', 1)`);
+  await retry(1);
+  await later();
+  await retry(0);
+  await later();
+  await cluster.query(2, `delete from docs where id = 'k'`);
+  // To the first master the try comes before the deletion that undoes the increment, and is dropped.
+  cluster.edge(1, 0);
+  await cluster.caughtUp();
+  cluster.edge(2, 0);
+  await cluster.caughtUp();
+  await cluster.stopEdges();
+  cluster.replicate();
+  await settled(cluster);
+  await expectAlike(cluster);
+  for (const place of [0, 1, 2])
+    expect((await openRecords(cluster, place)).map(({ kind, row }) => [kind, row?.metadata])).toEqual([
+      ['delete-update', '{"by": "request"}'],
+    ]);
+}, 60_000);

@@ -350,7 +350,10 @@ export class SimNode {
     if (version.request === null) return;
     const writes = this.requestsOf(key).get(version.request) ?? [];
     if (!writes.some((one) => sameDot(one.dot, version.dot)))
-      this.requestsOf(key).set(version.request, [...writes, { dot: version.dot, hlc: version.hlc }]);
+      this.requestsOf(key).set(version.request, [
+        ...writes,
+        { dot: version.dot, hlc: version.hlc, clock: version.clock },
+      ]);
   }
 
   #keep(key: string, record: ConflictRecord): void {

@@ -24,6 +24,7 @@ interface RequestRow {
   origin: number;
   counter: string;
   hlc: string;
+  clock?: Clock;
 }
 
 const losersSql = `select ${conflictJsonSql('c')} as record from pgquorum.conflict c where c.collection = $1 and c.key = any($2::text[]) and c.state = 'open'`;
@@ -114,12 +115,27 @@ export class LocalStates {
       .rows;
   }
 
+  /**
+   * Before an operation counts as undone and seen by nobody: a write that had seen it may have been dropped here as a repeat of its request, and be remembered there
+   * alone. False when there is none to know of.
+   */
+  async readRequestClocks(keys: readonly string[]): Promise<boolean> {
+    const { session, table } = this.statements;
+    const { rows } = await session.run<RequestRow>('clocks', sql.requestClocksSql, [
+      table.collection,
+      textArray(keys),
+    ]);
+    for (const row of rows) this.note(row);
+    return rows.length > 0;
+  }
+
   private note(row: RequestRow): void {
     let known = this.requests.get(row.key);
     if (known === undefined) this.requests.set(row.key, (known = new Map()));
     push(known, row.request, {
       dot: { origin: row.origin as NodeNumber, counter: Number(row.counter) },
       hlc: BigInt(row.hlc) as HlcValue,
+      clock: row.clock,
     });
   }
 

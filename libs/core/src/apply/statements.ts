@@ -271,8 +271,11 @@ export const supersedeSql = `update pgquorum.conflict c set state = 'superseded'
 
 export const withdrawSql = `delete from pgquorum.conflict c where c.id = any($1::uuid[]) and c.state = 'open'`;
 
-export const rememberRequestsSql = `insert into pgquorum.request (collection, key, request, origin, counter, hlc)
-  select $1, u.key, u.request, u.origin, u.counter, u.hlc from unnest($2::text[], $3::uuid[], $4::smallint[], $5::bigint[], $6::bigint[]) u(key, request, origin, counter, hlc) order by 2, 3 on conflict do nothing`;
+export const rememberRequestsSql = `insert into pgquorum.request (collection, key, request, origin, counter, hlc, clock)
+  select $1, u.key, u.request, u.origin, u.counter, u.hlc, u.clock from unnest($2::text[], $3::uuid[], $4::smallint[], $5::bigint[], $6::bigint[], $7::jsonb[]) u(key, request, origin, counter, hlc, clock) order by 2, 3 on conflict do nothing`;
+
+/** What the writes of all requests of some keys had seen. */
+export const requestClocksSql = `select r.key, r.request::text as request, r.origin, r.counter::text as counter, r.hlc::text as hlc, r.clock from pgquorum.request r where r.collection = $1 and r.key = any($2::text[]) and r.clock is not null`;
 
 export const knownRequestsSql = `select r.key, r.request::text as request, r.origin, r.counter::text as counter, r.hlc::text as hlc from pgquorum.request r join unnest($2::text[], $3::uuid[]) u(key, request) on r.key = u.key and r.request = u.request where r.collection = $1`;
 

@@ -9,10 +9,10 @@ import {
 import { recordToJson } from '../conflicts/record.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { covers, type Clock } from '../versioning/clock.ts';
-import { absentState, noRequests, type KeyState, type Stamped } from '../versioning/merge.ts';
+import { absentState, isOperation, noRequests, type KeyState, type Stamped } from '../versioning/merge.ts';
 import { noHorizon } from '../versioning/purge.ts';
 import { dotText, sameDot, type Dot } from '../versioning/version.ts';
-import { int2Array, int8Array, textArray, uuidArray } from '../postgres/binary-array.ts';
+import { int2Array, int8Array, jsonbArray, textArray, uuidArray } from '../postgres/binary-array.ts';
 import { CollectionStatements } from './collection-statements.pg.ts';
 import { furthest, requestsOf, type KeyWork, type Planned } from './key-work.ts';
 import { LackingImages } from './lacking-images.pg.ts';
@@ -124,7 +124,13 @@ export class CollectionWork {
 
   /** Decides what is to be written, and reads what losers need. */
   async prepare(counts: ApplyCounts): Promise<void> {
-    const planned = this.plan();
+    let planned = this.plan();
+    const undone = planned.filter(({ plan }) => plan.newLosers.some((one) => isOperation(one.loser.version)));
+    if (
+      undone.length > 0 &&
+      (await this.local.readRequestClocks(undone.map(({ work }) => keyText(work.key))))
+    )
+      planned = this.plan();
     const winners = planned.filter((one) => one.plan.winner !== null);
     counts.vanished += this.local.vanished;
     counts.written += winners.length;
@@ -219,6 +225,9 @@ export class CollectionWork {
         int2Array(writes.map((write) => write.version.dot.origin)),
         int8Array(writes.map((write) => write.version.dot.counter)),
         int8Array(writes.map((write) => write.version.hlc)),
+        jsonbArray(
+          writes.map(({ version }) => (version.crdt === null ? null : JSON.stringify(version.clock))),
+        ),
       ]),
     );
   }

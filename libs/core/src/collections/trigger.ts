@@ -249,9 +249,9 @@ ${models === '' ? '' : "  __model text := nullif(current_setting('pgquorum.model
   if current_setting('pgquorum.apply', true) = 'on' and session_user = ${quoteText(ownRole)} then return null; end if;
 ${models}${isolation}${oneKey}${event === 'truncate' ? bulk : `  if not found then\n${bulk}\n  end if;`}
   if __request is not null then
-    insert into pgquorum.request (collection, key, request, origin, counter, hlc)
-    select ${collection}, ${keyTextSql(table, 'k.')}, __request, v.origin, v.counter, v.hlc
-    from (${distinctKeysSql(table, event)}) k, lateral (select v.origin, v.counter, v.hlc from ${versionTable(table)} v where ${keyMatch(table, 'v.', 'k.')} offset 0) v
+    insert into pgquorum.request (collection, key, request, origin, counter, hlc, clock)
+    select ${collection}, ${keyTextSql(table, 'k.')}, __request, v.origin, v.counter, v.hlc, ${rules.strategy === 'crdt' ? 'v.clock' : 'null'}
+    from (${distinctKeysSql(table, event)}) k, lateral (select v.origin, v.counter, v.hlc, v.clock from ${versionTable(table)} v where ${keyMatch(table, 'v.', 'k.')} offset 0) v
     on conflict do nothing;
   end if;
   return null;

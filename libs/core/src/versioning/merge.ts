@@ -48,6 +48,8 @@ export const deltaState = <R>(write: Stamped<R>): KeyState<R> => ({
 export interface RequestWrite {
   readonly dot: Dot;
   readonly hlc: HlcValue;
+  /** What it had seen; left out where that is not remembered. */
+  readonly clock?: Clock | undefined;
 }
 
 /**
@@ -85,7 +87,7 @@ export function mergeStates<R>(
       seen,
       losers: [
         ...losers.filter((one) => !repeated(one.version, ours, theirs, requests)),
-        ...undoneOperations(a, b, { writes: [...ours, ...theirs], winner: winner.version, crdt }),
+        ...undoneOperations(a, b, { writes: [...ours, ...theirs], requests, winner: winner.version, crdt }),
       ],
     };
   }
@@ -108,6 +110,7 @@ function mergeFields<R>(a: KeyState<R>, b: KeyState<R>): CrdtState {
 interface Merged<R> {
   /** Of both sides, also those that are gone now. */
   readonly writes: readonly Stamped<R>[];
+  readonly requests: KnownRequests;
   readonly winner: Version;
   readonly crdt: CrdtState;
 }
@@ -157,9 +160,14 @@ function undoneOperations<R>(a: KeyState<R>, b: KeyState<R>, merged: Merged<R>):
   return [...found.values()].sort((x, y) => compareVersions(y.version, x.version));
 }
 
-/** Does an operation need no record? Either a write has seen it, for good, or a living row counts it, for now. */
+/**
+ * Does an operation need no record? Either a write has seen it, for good, or a living row counts it, for now. A write that was dropped as a repeat counts too,
+ * also once it is forgotten: what it had seen is remembered with its request.
+ */
 function isSettled<R>(operation: Version, merged: Merged<R>): boolean {
   if (merged.writes.some(({ version }) => covers(version.clock, operation.dot))) return true;
+  for (const tries of merged.requests.values())
+    if (tries.some(({ clock }) => clock !== undefined && covers(clock, operation.dot))) return true;
   const life = livesOf(merged.crdt)[lifeOf(operation)!];
   return (
     !merged.winner.deleted && (life?.ops?.[operation.dot.origin as number] ?? 0) >= operation.dot.counter
