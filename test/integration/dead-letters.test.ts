@@ -1,5 +1,5 @@
 /** Dead letters from the change that is refused to its replay or its end, by HTTP and gRPC. */
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import { deadLetter } from '#core/apply/parking.pg.ts';
 import { ApplySession } from '#core/apply/session.pg.ts';
 import type { DataChange } from '#core/changelog/change.ts';
@@ -11,6 +11,7 @@ import { GrpcClient } from './grpc-client.ts';
 const apiKey = 'the-key';
 const headers = { 'x-api-key': apiKey };
 let cluster: TestCluster;
+jest.setTimeout(60_000);
 let gateway: TestGateway;
 
 interface Letter {
@@ -231,7 +232,7 @@ test('a replay waits for a user who holds the row, and says so when that takes l
   await mended(async () => {
     expect(await call('POST', `/v1/dead-letters/${id}/replay`)).toMatchObject({ status: 200 });
   });
-}, 30_000);
+});
 
 test('a letter that is discarded is gone, and the event says who did it; the next write of the key makes the masters alike', async () => {
   const { id } = await refused('given up');
