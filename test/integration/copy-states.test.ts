@@ -60,7 +60,7 @@ test('a node that has heard nothing gets rows, tombstones, CRDT fields, open los
   expect(await cluster.query(2, closed)).toEqual(await cluster.query(0, closed));
   expect(await cluster.query(2, closed)).not.toEqual([]);
   expect(sum(await copyAll(between(cluster, 0, 2)), 'written')).toBe(0);
-}, 60_000);
+}, 240_000);
 
 test('copying both ways makes two masters that never spoke equal, and concurrent writes leave their records on both', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -76,7 +76,7 @@ test('copying both ways makes two masters that never spoke equal, and concurrent
   expect(second).toEqual(first);
   expect(first!.filter((line) => line.startsWith('conflict'))).toHaveLength(10);
   expect(first!.filter((line) => line.startsWith('row'))).toHaveLength(29);
-}, 60_000);
+}, 240_000);
 
 test('steps are bounded in rows and bytes, and a copy that was cut off goes on behind what it noted', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -116,7 +116,7 @@ test('steps are bounded in rows and bytes, and a copy that was cut off goes on b
   for (let shard = 1; shard < shards; shard += 1)
     for await (const step of copyRange(few, { shard })) expect(step.refused).toEqual([]);
   expect(await cluster.state(1, 'docs')).toEqual(await cluster.state(0, 'docs'));
-}, 60_000);
+}, 240_000);
 
 test('a range ends where it is told to, in the order of the key', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -135,7 +135,7 @@ test('a range ends where it is told to, in the order of the key', async () => {
   expect(await cluster.query(1, 'select id from docs order by id collate "C"')).toEqual(
     keys.map((id) => ({ id })),
   );
-}, 60_000);
+}, 240_000);
 
 test('what was read is durable on the source before the target has it', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -152,7 +152,7 @@ test('what was read is durable on the source before the target has it', async ()
     );
     expect(durable!.durable).toBe(true);
   }
-}, 60_000);
+}, 240_000);
 
 test('users write and lanes apply meanwhile: one writer leaves no conflict, and both sides end equal', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -177,7 +177,7 @@ test('users write and lanes apply meanwhile: one writer leaves no conflict, and 
   const [first, second] = await cluster.states('docs');
   expect(second).toEqual(first);
   expect(await cluster.query(0, 'select id from pgquorum.conflict')).toEqual([]);
-}, 60_000);
+}, 240_000);
 
 test('a row that a user has locked is waited for; what the target refuses is listed, and the rest is copied', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -215,4 +215,4 @@ test('a row that a user has locked is waited for; what the target refuses is lis
     expect(step.refused.map(({ key, sqlstate }) => [key, sqlstate])).toEqual([[['k11'], '23505']]);
     expect(step.written).toBe(1);
   }
-}, 60_000);
+}, 240_000);

@@ -102,7 +102,7 @@ test('the nodes share the shards, each is compared once in an interval, and what
   // Those that are left share the shards of one that is down.
   const nodes = [cluster.nodes[0]!, cluster.nodes[1]!, unreachable(cluster.nodes[2]!)];
   expect((await compare(0, { nodes, intervalMs: 0 })) + (await compare(1, { nodes, intervalMs: 0 }))).toBe(8);
-}, 60_000);
+}, 240_000);
 
 test('tombstones go from all nodes once all of them were verified twice, and what was deleted does not come back', async () => {
   await using cluster = await founded();
@@ -118,6 +118,14 @@ test('tombstones go from all nodes once all of them were verified twice, and wha
 
   expect(await rounds(cluster, 3)).toBe(deleted);
   expect(await tombstones(cluster)).toEqual([0, 0, 0]);
+  await expectAlike(cluster);
+  // What is under the purge horizon and alive can be lost and mended too.
+  const client = await cluster.client(2);
+  await client.query(
+    `begin; set local pgquorum.apply = 'on'; delete from docs where id = 'k50'; delete from pgquorum.version_docs where id = 'k50'; commit`,
+  );
+  await rounds(cluster, 1);
+  expect(await cluster.query(2, `select id from docs where id = 'k50'`)).toHaveLength(1);
   await expectAlike(cluster);
   // A key that was purged can be written again, and wins.
   await cluster.query(2, `insert into docs values ('k1', '[9,9,9]')`);
@@ -139,7 +147,7 @@ test('tombstones go from all nodes once all of them were verified twice, and wha
   expect(await tombstones(cluster)).toEqual([0, 0, 0]);
   await expectAlike(cluster);
   expect(await cluster.query(0, `select id from docs where id <= 'k4'`)).toEqual([]);
-}, 90_000);
+}, 240_000);
 
 test('while a node is down, or has not heard of a delete, nothing is purged, so its old rows do not come back', async () => {
   await using cluster = await founded();
@@ -175,7 +183,7 @@ test('while a node is down, or has not heard of a delete, nothing is purged, so 
     { key: 'k7' },
   ]);
   expect(Math.max(...(await tombstones(cluster)))).toBeLessThanOrEqual(1);
-}, 90_000);
+}, 240_000);
 
 test('a change that is put away as a dead letter holds purging up', async () => {
   await using cluster = await founded([18, 16]);
@@ -190,4 +198,4 @@ test('a change that is put away as a dead letter holds purging up', async () => 
   expect(await rounds(cluster, 3)).toBe(0);
   await cluster.query(1, 'delete from pgquorum.dead_letter');
   expect(await rounds(cluster, 3)).toBe(1);
-}, 60_000);
+}, 240_000);

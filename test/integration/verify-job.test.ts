@@ -90,7 +90,7 @@ test('a runner that is killed half-way leaves the job to the next one, which goe
   for (const other of others) expect(other).toEqual(first);
   expect(first!.filter((line) => line.startsWith('row'))).toHaveLength(40);
   expect(first!.filter((line) => line.startsWith('conflict'))).toHaveLength(8);
-}, 180_000);
+}, 240_000);
 
 test('a job that is cancelled ends in the middle of its work', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -107,7 +107,7 @@ test('a job that is cancelled ends in the middle of its work', async () => {
   const [copied] = await cluster.query<{ n: number }>(1, 'select count(*)::int as n from docs');
   expect(copied!.n).toBeGreaterThan(0);
   expect(copied!.n).toBeLessThan(80);
-}, 60_000);
+}, 240_000);
 
 test('a node that is down is named in the report, and the others are compared', async () => {
   await using cluster = await foundTestCluster({ count: 3, collections: ['docs'] });
@@ -132,7 +132,7 @@ test('a node that is down is named in the report, and the others are compared', 
   await expect(
     work({ ...job, arguments: { deep: true, repair: 'prefer:n3' } }, { home: n1!, nodes: [n1!, n2!, lost] }),
   ).rejects.toThrow('n3');
-}, 60_000);
+}, 240_000);
 
 test('it is asked for by HTTP and gRPC; bad requests are refused with the field that is wrong', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -178,4 +178,4 @@ test('it is asked for by HTTP and gRPC; bad requests are refused with the field 
     progress: { done: 8, total: 8, unit: 'shards' },
     result: { shards: 8, differences: 0, listed: [], truncated: false },
   });
-}, 60_000);
+}, 240_000);

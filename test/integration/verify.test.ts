@@ -46,7 +46,7 @@ test('masters that agree differ in nothing, on two majors, deep or not', async (
       behind: [],
     });
   }
-}, 60_000);
+}, 240_000);
 
 test('a dry run reports each difference with what every node has, and changes nothing', async () => {
   await using cluster = await founded();
@@ -76,7 +76,7 @@ test('a dry run reports each difference with what every node has, and changes no
     byOutcome: { found: 3 },
     truncated: false,
   });
-}, 60_000);
+}, 240_000);
 
 test('merge mends lost writes, deletes and conflict records both ways, in pages', async () => {
   await using cluster = await founded();
@@ -101,7 +101,7 @@ test('merge mends lost writes, deletes and conflict records both ways, in pages'
   await behindTriggers(cluster, 1, `delete from pgquorum.conflict where key = 'k19'`);
   expect(kinds(await runVerify(cluster, { repair: 'merge' }))).toEqual([['k19', 'conflicts', 'mended']]);
   await expectAlike(cluster);
-}, 60_000);
+}, 240_000);
 
 test('deep finds what was changed behind the triggers, and only the operator decides which row is right', async () => {
   await using cluster = await founded();
@@ -169,7 +169,7 @@ test('deep finds what was changed behind the triggers, and only the operator dec
     await cluster.query(0, `select key from pgquorum.conflict where state = 'open' and key in ('k1', 'k2')`),
   ).toEqual([]);
   expect(await runVerify(cluster, { deep: true })).toMatchObject({ differences: 0 });
-}, 90_000);
+}, 240_000);
 
 test('the preferred node may be the one that lost the row: then it is deleted everywhere, and kept nowhere in silence', async () => {
   await using cluster = await founded();
@@ -182,7 +182,7 @@ test('the preferred node may be the one that lost the row: then it is deleted ev
   await cluster.caughtUp();
   await expectAlike(cluster);
   expect(await cluster.query(0, 'select deleted from pgquorum.version_docs')).toEqual([{ deleted: true }]);
-}, 60_000);
+}, 240_000);
 
 test('while users write everywhere, nothing that is merely on its way is reported', async () => {
   await using cluster = await founded();
@@ -209,4 +209,4 @@ test('while users write everywhere, nothing that is merely on its way is reporte
   await cluster.caughtUp();
   expect(await runVerify(cluster, { deep: true })).toMatchObject({ differences: 0, inFlight: 0 });
   await expectAlike(cluster);
-}, 90_000);
+}, 240_000);

@@ -59,7 +59,9 @@ export class VerifyRunner implements OnApplicationBootstrap, BeforeApplicationSh
           signal,
         );
         healthy();
-        await sleep(everyMs, undefined, { signal }).catch(() => undefined); // the loop's condition sees the abort
+        await sleep(Math.min(everyMs, settings.verifyIntervalMs), undefined, { signal }).catch(
+          () => undefined,
+        ); // the loop's condition sees the abort
       }
     } finally {
       await lease.release();

@@ -8,7 +8,7 @@ import { PgquorumError, isPgquorumError } from '../errors/error.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { isConnectionError } from '../postgres/sqlstate.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
-import { emptyClock, join, type Clock } from '../versioning/clock.ts';
+import { emptyClock, join, sameClock, type Clock } from '../versioning/clock.ts';
 import { caughtUp, markNow } from './catch-up.pg.ts';
 import { differenceOf, differingBuckets, judge, type BucketDigest, type KeyViews } from './compare.ts';
 import { lookAt, repairKeys, type FoundDifference } from './repair.pg.ts';
@@ -45,6 +45,8 @@ export class CollectionPass implements AsyncDisposable {
   readonly #report: Report;
   readonly #close = (): void => void this[Symbol.asyncDispose]();
   #horizons: Horizons = new Map();
+  /** Shards of which not all nodes have the same purge horizon. */
+  readonly #uneven = new Set<number>();
   #digests: ReadonlyMap<string, readonly BucketDigest[]> = new Map();
   #differing: ReadonlyMap<number, readonly number[]> = new Map();
   #lagging = false;
@@ -107,10 +109,15 @@ export class CollectionPass implements AsyncDisposable {
   }
 
   async #readHorizons(): Promise<void> {
-    const joined = new Map(this.#horizons);
-    for (const node of this.nodes)
-      for (const [shard, horizon] of await node.readHorizons())
+    const joined = new Map<number, Clock>();
+    const read = [];
+    for (const node of this.nodes) read.push(await node.readHorizons());
+    for (const horizons of read)
+      for (const [shard, horizon] of horizons)
         joined.set(shard, join(joined.get(shard) ?? emptyClock, horizon));
+    for (const [shard, horizon] of joined)
+      if (read.some((horizons) => !sameClock(horizons.get(shard) ?? emptyClock, horizon)))
+        this.#uneven.add(shard);
     this.#horizons = joined;
     for (const node of this.nodes) node.useHorizons(joined);
   }
@@ -196,7 +203,8 @@ export class CollectionPass implements AsyncDisposable {
     const holders = this.#holders(shard);
     const horizon = this.#horizons.get(shard) ?? emptyClock;
     const { found, open } = await this.#confirm(holders, keys, horizon);
-    const options = { cluster, collection, repair, holders, horizon, logger, signal };
+    const even = !this.#uneven.has(shard);
+    const options = { cluster, collection, repair, holders, horizon, even, logger, signal };
     const mended = await repairKeys(options, found);
     for (const [at, { key, kind, views }] of found.entries())
       addDifference(this.#report, {

@@ -32,6 +32,8 @@ export interface CopyOptions {
   readonly logger: Logger;
   readonly signal: AbortSignal;
   readonly limit?: BatchLimit;
+  /** The source is known to have forgotten nothing, and the target to have lost these keys: what is under the purge horizon is merged too. */
+  readonly copied?: boolean;
 }
 
 export interface CopyStep {

@@ -41,6 +41,8 @@ export interface StateMergerOptions {
   readonly target: ClusterNode;
   readonly application: string;
   readonly logger: Logger;
+  /** The target has lost what is under the purge horizon of these states: they are merged as they are (see ApplyRequest). */
+  readonly copied?: boolean;
 }
 
 const lockTimeoutMs = 300;
@@ -112,7 +114,12 @@ export class StateMerger {
   async #attempt(changes: readonly DataChange[], counts: Counts): Promise<Failure | null> {
     try {
       this.#session ??= await this.#open();
-      const applied = await applyTransaction(this.#session, { changes, progress: null, lockTimeoutMs });
+      const applied = await applyTransaction(this.#session, {
+        changes,
+        progress: null,
+        lockTimeoutMs,
+        copied: this.#options.copied ?? false,
+      });
       counts.written += applied.written;
       counts.conflicts += applied.conflicts;
       return null;

@@ -41,6 +41,8 @@ export interface RepairOptions {
   /** Those that hold the shard of the keys. */
   readonly holders: readonly VerifyNode[];
   readonly horizon: Clock;
+  /** All holders have this very purge horizon, so none of them was set back: what one lacks it has lost. */
+  readonly even: boolean;
   readonly logger: Logger;
   readonly signal: AbortSignal;
 }
@@ -69,7 +71,7 @@ export async function repairKeys(
     return differences.map(() => ({ outcome: 'found' }));
   const refused = new Map<string, string>();
   await stamp(options, differences);
-  const mergeable = differences.filter((one) => !isBehindTriggers(one.kind)).map((one) => one.key);
+  const mergeable = differences.filter((one) => !isBehindTriggers(one.kind));
   await mergeAll(options, mergeable, refused);
   const keys = differences.map((one) => one.key);
   let views = await lookAt(options.holders, keys);
@@ -91,24 +93,48 @@ async function stamp(
 
 async function mergeAll(
   options: RepairOptions,
-  keys: readonly KeyTexts[],
+  found: readonly FoundDifference[],
   refused: Map<string, string>,
 ): Promise<void> {
-  if (keys.length === 0) return;
-  const { holders, repair } = options;
+  const { holders, repair, even } = options;
   const hub = holders.find((node) => repair.kind === 'prefer' && node.name === repair.node) ?? holders[0]!;
   const others = holders.filter((node) => node !== hub);
-  for (const other of others) await copy(options, { source: other, target: hub }, keys, refused);
-  for (const other of others) await copy(options, { source: hub, target: other }, keys, refused);
+  const pairs = [
+    ...others.map((other) => ({ source: other, target: hub })),
+    ...others.map((other) => ({ source: hub, target: other })),
+  ];
+  for (const pair of pairs)
+    for (const [lost, some] of Map.groupBy(
+      found,
+      ({ views }) => even && views.get(pair.target.name)!.version === null,
+    ))
+      await copy(
+        options,
+        { ...pair, lost },
+        some.map((one) => one.key),
+        refused,
+      );
 }
 
 async function copy(
   { cluster, collection, logger, signal }: RepairOptions,
-  { source, target }: { readonly source: VerifyNode; readonly target: VerifyNode },
+  {
+    source,
+    target,
+    lost,
+  }: { readonly source: VerifyNode; readonly target: VerifyNode; readonly lost: boolean },
   keys: readonly KeyTexts[],
   refused: Map<string, string>,
 ): Promise<void> {
-  const options = { cluster, collection, source: source.node, target: target.node, logger, signal };
+  const options = {
+    cluster,
+    collection,
+    source: source.node,
+    target: target.node,
+    logger,
+    signal,
+    copied: lost,
+  };
   for await (const step of copyKeys(options, keys))
     for (const one of step.refused)
       refused.set(
@@ -138,7 +164,8 @@ async function prefer(
   const written = new Set(await preferRows(preferred.client, preferred.table, wanted));
   const copied = wanted.map((one) => one.key).filter((key) => written.has(keyText(key)));
   for (const other of holders)
-    if (other !== preferred) await copy(options, { source: preferred, target: other }, copied, refused);
+    if (other !== preferred)
+      await copy(options, { source: preferred, target: other, lost: false }, copied, refused);
   return true;
 }
 
