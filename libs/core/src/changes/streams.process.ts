@@ -159,12 +159,16 @@ async function pump({ channel, place, queue, waiting, signal }: Pump): Promise<v
       }
     } catch (cause) {
       if (signal.aborted) return;
-      if (!mayPass(cause)) return queue.fail(asExpired(origin, cause));
+      if (isGone(cause)) return queue.fail(asExpired(origin, cause));
       waiting.set(origin, isPgquorumError(cause) ? cause.detail : 'it can not be reached');
       await sleep(retryMs, undefined, { signal }).catch(() => undefined); // the loop's condition sees the abort
     }
   }
 }
+
+/** Everything else is waited out and told: a connection that breaks shows in many ways, and the position stays good. */
+const isGone = (cause: unknown): boolean =>
+  isPgquorumError(cause) && (cause.code === 'position_lost' || cause.code === 'position_expired');
 
 /** The node or Kafka cannot be reached now, or has no room: insufficient resources, being shut down, an object in use. */
 function mayPass(cause: unknown): boolean {
