@@ -171,6 +171,12 @@ async function run(log: 'wal' | 'kafka', masters: Masters): Promise<void> {
       masters.nodes[0]!,
       `insert into ${name} select 'key' || i, array_fill(i, array[8])::vector from generate_series(1, 150) i`,
     );
+  // As after purging: under a horizon that every living row of the collection is under too.
+  for (const master of masters.nodes.slice(0, 2))
+    await query(
+      master,
+      `insert into pgquorum.horizon (collection, shard, hlc, clock) select '${calm}', s, 1, '{"1": 1000}' from generate_series(0, 3) s`,
+    );
   const replicators = replicatorsOf(scene, two);
   const ledger = new Ledger();
   const prng = new Prng(Math.floor(Math.random() * 2 ** 31));

@@ -19,12 +19,11 @@ export class JoiningRunner implements OnApplicationBootstrap, BeforeApplicationS
   }
 
   onApplicationBootstrap(): void {
-    this.#loops = loopEach(this.#replication, 'joining', (node, signal, onHealthy) =>
-      runFinishJoin(
-        { node, logger: this.#replication.logger.child({ joining: node.name }), onHealthy },
-        signal,
-      ),
-    );
+    const { nodes, logger } = this.#replication;
+    this.#loops = loopEach(this.#replication, 'joining', (node, signal, onHealthy) => {
+      const others = nodes.filter((other) => other.number !== node.number);
+      return runFinishJoin({ node, others, logger: logger.child({ joining: node.name }), onHealthy }, signal);
+    });
   }
 
   async beforeApplicationShutdown(): Promise<void> {

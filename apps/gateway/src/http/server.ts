@@ -3,6 +3,7 @@
  * included.
  */
 import { randomUUID } from 'node:crypto';
+import type { Socket } from 'node:net';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Settings } from '#core/config/settings.ts';
@@ -77,6 +78,7 @@ export function createHttpAdapter(options: HttpServerOptions): {
   const instance = adapter.getInstance() as unknown as FastifyInstance;
   installParser(instance);
   installHooks(instance, options);
+  endUnusedConnections(instance);
   instance.setErrorHandler((error, request, reply) => sendError(error, request, reply));
   instance.setNotFoundHandler((request, reply) =>
     sendError(
@@ -123,6 +125,20 @@ function installHooks(instance: FastifyInstance, { guard, metrics }: HttpServerO
       { route: request.routeOptions.url ?? 'none', method: request.method, status: reply.statusCode },
       reply.elapsedTime / 1000,
     );
+    done();
+  });
+}
+
+/** Browsers open connections ahead of a request. The server counts those neither as idle nor as busy, and would wait for them when it closes. */
+function endUnusedConnections(instance: FastifyInstance): void {
+  const unused = new Set<Socket>();
+  instance.server.on('connection', (socket) => {
+    unused.add(socket);
+    socket.once('close', () => unused.delete(socket));
+  });
+  instance.server.on('request', ({ socket }) => unused.delete(socket));
+  instance.addHook('preClose', (done) => {
+    for (const socket of unused) socket.destroy();
     done();
   });
 }

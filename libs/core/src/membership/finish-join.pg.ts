@@ -1,6 +1,8 @@
 /**
  * Watches a node that joins: once every edge into it is complete its ANN indexes are built, which is much faster than growing them row by row, and then
  * it is a master like the others. A kill in between begins at what is missing; of several processes one builds.
+ *
+ * Purge horizons come last: under them what is absent counts as purged, which says nothing of a node that is still being filled.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
@@ -17,6 +19,7 @@ const lookEveryMs = 500;
 
 export interface FinishJoinOptions {
   readonly node: ClusterNode;
+  readonly others: readonly ClusterNode[];
   readonly logger: Logger;
   readonly onHealthy?: () => void;
 }
@@ -64,7 +67,7 @@ async function readPlace(client: pg.Client): Promise<'master' | 'filling' | 'fil
 }
 
 async function finishAlone(
-  { node, logger }: FinishJoinOptions,
+  { node, others, logger }: FinishJoinOptions,
   client: pg.Client,
   signal: AbortSignal,
 ): Promise<void> {
@@ -77,6 +80,7 @@ async function finishAlone(
       await client.query(`drop index if exists ${index.quoted}`);
       await client.query(index.statement);
     }
+    await takeHorizons(client, others);
     await lease.check();
     const done = await client.query<{ number: number }>(
       'update pgquorum.node set joining_since = null where joining_since is not null returning number',
@@ -91,6 +95,36 @@ async function finishAlone(
   } finally {
     await lease.release();
   }
+}
+
+/**
+ * From any peer: a horizon stands on every member before anything goes under it, and this node is one, so it has those that were raised since it was
+ * registered, and every peer has those from before.
+ */
+async function takeHorizons(client: pg.Client, others: readonly ClusterNode[]): Promise<void> {
+  let failure: unknown;
+  for (const { address } of others) {
+    try {
+      const peer = await connect(address, { application: 'pgquorum joining', answerWithinMs: 30_000 });
+      try {
+        const { rows } = await peer.query<{ horizons: unknown }>(
+          `select coalesce(json_agg(json_build_object('collection', h.collection, 'shard', h.shard, 'hlc', h.hlc, 'clock', h.clock)), '[]') as horizons from pgquorum.horizon h`,
+        );
+        await client.query(
+          `insert into pgquorum.horizon as h (collection, shard, hlc, clock)
+           select t.* from jsonb_to_recordset($1::jsonb) t(collection text, shard int, hlc bigint, clock jsonb)
+           on conflict (collection, shard) do update set clock = pgquorum.clock_join(h.clock, excluded.clock), hlc = greatest(h.hlc, excluded.hlc)`,
+          [JSON.stringify(rows[0]!.horizons)],
+        );
+        return;
+      } finally {
+        await closeClient(peer);
+      }
+    } catch (cause) {
+      failure = cause;
+    }
+  }
+  if (failure !== undefined) throw failure;
 }
 
 interface MissingIndex {

@@ -72,14 +72,6 @@ async function makeCollections({ client, like, joiner }: Joining): Promise<void>
       });
     }
   }
-  // What has been purged elsewhere must not come in here either.
-  const { rows } = await like.query<{ horizons: unknown }>(
-    `select coalesce(json_agg(h), '[]') as horizons from pgquorum.horizon h`,
-  );
-  await client.query(
-    `insert into pgquorum.horizon select h.* from jsonb_populate_recordset(null::pgquorum.horizon, $1::jsonb) h on conflict do nothing`,
-    [JSON.stringify(rows[0]!.horizons)],
-  );
 }
 
 const withoutIndex = (definition: CollectionDefinition): CollectionDefinition => ({
