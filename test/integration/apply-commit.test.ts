@@ -57,7 +57,7 @@ test.each([1, 50])(
   async (count) => {
     await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
     // The name of another prepared statement of the session.
-    const refused = (session: ApplySession) => session.run('earlier', 'select 1', []);
+    const refused = (session: ApplySession) => session.run('horizons', 'select 1', []);
     expect(await applyRows(cluster, count, refused)).toMatchObject({
       message: expect.stringMatching(/must be unique/),
     });
