@@ -64,7 +64,7 @@ function replicatorsOf(scene: Scene, listed: readonly NodeAddress[]): AppProcess
         {
           ...settings(scene, listed),
           PGQUORUM_REPLICATOR_NODES: name,
-          PGQUORUM_RESYNC_KEYS_PER_S: '100',
+          PGQUORUM_RESYNC_KEYS_PER_S: '200',
         },
         join(scene.masters.folder, `replicator-${name}.log`),
       ),
@@ -171,12 +171,6 @@ async function run(log: 'wal' | 'kafka', masters: Masters): Promise<void> {
       masters.nodes[0]!,
       `insert into ${name} select 'key' || i, array_fill(i, array[8])::vector from generate_series(1, 150) i`,
     );
-  // As after purging: under a horizon that every living row of the collection is under too.
-  for (const master of masters.nodes.slice(0, 2))
-    await query(
-      master,
-      `insert into pgquorum.horizon (collection, shard, hlc, clock) select '${calm}', s, 1, '{"1": 1000}' from generate_series(0, 3) s`,
-    );
   const replicators = replicatorsOf(scene, two);
   const ledger = new Ledger();
   const prng = new Prng(Math.floor(Math.random() * 2 ** 31));
@@ -199,11 +193,17 @@ async function run(log: 'wal' | 'kafka', masters: Masters): Promise<void> {
     await eventually(
       'the second master has the rows',
       async () => {
-        const rows = await query(masters.nodes[1]!, `select from ${calm} where id = 'key150'`);
-        return rows.length === 1;
+        const rows = await query(masters.nodes[1]!, `select from ${calm}`);
+        return rows.length === 150;
       },
       { withinMs: 60_000 },
     );
+    // As after purging: under a horizon that every living row of the collection is under too.
+    for (const master of masters.nodes.slice(0, 2))
+      await query(
+        master,
+        `insert into pgquorum.horizon (collection, shard, hlc, clock) select '${calm}', s, 1, '{"1": 1000}' from generate_series(0, 3) s`,
+      );
     const writes = Promise.all([work(), work()]);
     try {
       await joinThird(scene, replicators);
