@@ -4,11 +4,9 @@ import type { ChangeStreams, ChangeStep } from '#core/changes/streams.process.ts
 import type { Place } from '#core/changes/place.ts';
 import type { DataChange } from '#core/changelog/change.ts';
 import type { CollectionDirectory } from '#core/collections/directory.pg.ts';
-import { PgquorumError } from '#core/errors/error.ts';
 import { deadlineIn } from '#core/postgres/session.pg.ts';
 import { defaultTimeoutMs } from '#core/writes/consistency.ts';
-
-const streamsMax = 100;
+import { OpenStreams } from './open-streams.ts';
 
 export interface ChangesCall {
   readonly collection: string;
@@ -33,8 +31,7 @@ export interface OpenChangeStream {
 export class ChangeOperations implements OnModuleDestroy, OnApplicationShutdown {
   readonly #streams: ChangeStreams;
   readonly #directory: CollectionDirectory;
-  readonly #end = new AbortController();
-  #open = 0;
+  readonly #open = new OpenStreams('changes');
 
   constructor({ streams, directory }: { streams: ChangeStreams; directory: CollectionDirectory }) {
     this.#streams = streams;
@@ -42,29 +39,15 @@ export class ChangeOperations implements OnModuleDestroy, OnApplicationShutdown 
   }
 
   async open({ collection, from, signal: gone }: ChangesCall): Promise<OpenChangeStream> {
-    if (this.#open >= streamsMax)
-      throw new PgquorumError('overloaded', `${streamsMax} streams of changes are open`);
-    const signal = AbortSignal.any([gone, this.#end.signal]);
-    this.#open += 1;
-    let released = false;
-    const release = (): void => {
-      if (!released) this.#open -= 1;
-      released = true;
-    };
-    signal.addEventListener('abort', release, { once: true });
-    if (signal.aborted) release();
-    try {
+    return this.#open.open(gone, async (signal) => {
       await this.#directory.get(collection, deadlineIn(defaultTimeoutMs, signal));
       const { place, steps } = await this.#streams.open({ from, signal });
       return { place, steps: ofCollection(steps, collection), signal };
-    } catch (cause) {
-      release();
-      throw cause;
-    }
+    });
   }
 
   onModuleDestroy(): void {
-    this.#end.abort();
+    this.#open.end();
   }
 
   /** Once nobody listens any more. */

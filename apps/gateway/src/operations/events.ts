@@ -2,9 +2,7 @@
 import type { OnModuleDestroy } from '@nestjs/common';
 import { parseEventId, parseEventTypes, type ClusterEvent } from '#core/events/event.ts';
 import type { EventStreams } from '#core/events/stream.pg.ts';
-import { PgquorumError } from '#core/errors/error.ts';
-
-const streamsMax = 100;
+import { OpenStreams } from './open-streams.ts';
 
 export interface EventsCall {
   /** Empty = from now on. */
@@ -22,39 +20,24 @@ export interface OpenStream {
 
 export class EventOperations implements OnModuleDestroy {
   readonly #streams: EventStreams;
-  readonly #end = new AbortController();
-  #open = 0;
+  readonly #open = new OpenStreams('events');
 
   constructor(streams: EventStreams) {
     this.#streams = streams;
   }
 
   async open({ after, types, signal: gone }: EventsCall): Promise<OpenStream> {
-    if (this.#open >= streamsMax)
-      throw new PgquorumError('overloaded', `${streamsMax} streams of events are open`);
-    const signal = AbortSignal.any([gone, this.#end.signal]);
-    const options = {
-      after: after === '' ? null : parseEventId(after),
-      types: parseEventTypes(types),
-      signal,
-    };
-    this.#open += 1;
-    let released = false;
-    const release = (): void => {
-      if (!released) this.#open -= 1;
-      released = true;
-    };
-    signal.addEventListener('abort', release, { once: true });
-    if (signal.aborted) release();
-    try {
+    return this.#open.open(gone, async (signal) => {
+      const options = {
+        after: after === '' ? null : parseEventId(after),
+        types: parseEventTypes(types),
+        signal,
+      };
       return { pages: await this.#streams.open(options), signal };
-    } catch (cause) {
-      release();
-      throw cause;
-    }
+    });
   }
 
   onModuleDestroy(): void {
-    this.#end.abort();
+    this.#open.end();
   }
 }
