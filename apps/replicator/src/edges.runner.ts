@@ -37,7 +37,7 @@ export class EdgesRunner implements OnApplicationBootstrap, BeforeApplicationShu
     const labels = { origin: origin.name, target: target.name };
     return new Loop(this.#replication, name, async (signal, healthy) => {
       // What comes by a topic does not depend on whether its origin is there.
-      for (const node of log === 'wal' ? [target, origin] : [target]) await requireConfirmed(node);
+      for (const node of log === 'wal' ? [target, origin] : [target]) await requireConfirmed(node, signal);
       await runMendedEdge(
         {
           cluster: settings.cluster,

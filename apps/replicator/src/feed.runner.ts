@@ -26,7 +26,7 @@ export class FeedRunner implements OnApplicationBootstrap, BeforeApplicationShut
     this.#loops = served.map(
       (origin) =>
         new Loop(this.#replication, `feed ${origin.name}`, async (signal, healthy) => {
-          await requireConfirmed(origin);
+          await requireConfirmed(origin, signal);
           await runMendedFeed(
             {
               cluster: settings.cluster,

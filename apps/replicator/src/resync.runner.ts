@@ -27,7 +27,7 @@ export class ResyncRunner implements OnApplicationBootstrap, BeforeApplicationSh
         .map(
           (origin) =>
             new Loop(this.#replication, `resync ${origin.name} ${target.name}`, async (signal, healthy) => {
-              await requireConfirmed(target);
+              await requireConfirmed(target, signal);
               await runCopier(
                 {
                   cluster: settings.cluster,

@@ -114,7 +114,7 @@ class Copying {
 
   async run(signal: AbortSignal): Promise<void> {
     const { cluster, origin, target, logger } = this.#options;
-    await requireConfirmed(origin);
+    await requireConfirmed(origin, signal);
     const application = `pgquorum resync ${origin.name} ${target.name}`;
     const source = await connect(origin.address, { application, answerWithinMs });
     const merger = new StateMerger({ cluster, target, application, logger });

@@ -49,6 +49,9 @@ const answerWithinMs = 10_000;
 const connectTimeoutMs = 2000;
 /** After the node or a peer was lost. */
 const againMs = 200;
+/** How long the database may take to be found itself after its start before that is a trouble worth telling. */
+const confirmedWithinMs = 10_000;
+const confirmedPollMs = 50;
 
 const ownSql = `select n.name, n.number, n.spare, n.zone, n.former, coalesce(n.started = pg_postmaster_start_time(), false) as confirmed, n.timeline,
     substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) as timeline_now,
@@ -299,29 +302,44 @@ async function localOf(
   };
 }
 
-/** Throws `not_ready` unless the node is under the number that the caller knows, and has been found to be itself since its server was started. */
-export async function requireConfirmed(node: ClusterNode): Promise<void> {
+/**
+ * Throws `not_ready` unless the node is under the number that the caller knows, and has been found to be itself since its server was started. That is
+ * found out within moments of a start when nothing is wrong, so it is waited for.
+ */
+export async function requireConfirmed(node: ClusterNode, signal?: AbortSignal): Promise<void> {
   const client = await connect(node.address, {
     application: 'pgquorum identity',
     connectTimeoutMs,
     answerWithinMs,
   });
+  const deadline = performance.now() + confirmedWithinMs;
   try {
-    const { rows } = await client.query<{ number: number; confirmed: boolean; problem: string | null }>(
-      'select n.number, coalesce(n.started = pg_postmaster_start_time(), false) as confirmed, n.identity_problem as problem from pgquorum.node n',
-    );
-    const row = rows[0];
-    if (row?.number !== (node.number as number))
-      throw new PgquorumError(
-        'not_ready',
-        `node ${node.name} has the number ${row?.number ?? 'none'} now, not ${node.number}`,
-      );
-    if (!row.confirmed)
-      throw new PgquorumError(
-        'not_ready',
-        `node ${node.name}: ${row.problem ?? 'its server was started, and it is not confirmed yet that it is the database that others remember'}`,
-      );
+    for (;;) {
+      const { confirmed, problem } = await confirmationOf(client, node);
+      if (confirmed) return;
+      if (problem !== null || performance.now() > deadline || signal?.aborted === true)
+        throw new PgquorumError(
+          'not_ready',
+          `node ${node.name}: ${problem ?? 'its server was started, and it is not confirmed yet that it is the database that others remember'}`,
+        );
+      await sleep(confirmedPollMs, undefined, { signal }).catch(() => undefined); // the loop sees the abort
+    }
   } finally {
     await closeClient(client);
   }
+}
+
+async function confirmationOf(
+  client: pg.Client,
+  node: ClusterNode,
+): Promise<{ confirmed: boolean; problem: string | null }> {
+  const { rows } = await client.query<{ number: number; confirmed: boolean; problem: string | null }>(
+    'select n.number, coalesce(n.started = pg_postmaster_start_time(), false) as confirmed, n.identity_problem as problem from pgquorum.node n',
+  );
+  const row = rows[0];
+  if (row?.number === (node.number as number)) return row;
+  throw new PgquorumError(
+    'not_ready',
+    `node ${node.name} has the number ${row?.number ?? 'none'} now, not ${node.number}`,
+  );
 }
