@@ -69,6 +69,7 @@ export class BatchSource {
       row,
       seen: null,
       losers: [],
+      requests: [],
     };
   }
 }

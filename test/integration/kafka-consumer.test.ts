@@ -63,6 +63,7 @@ function write(counter: number, deleted: boolean): WriteChange {
     row,
     seen: null,
     losers: [],
+    requests: [],
   };
 }
 

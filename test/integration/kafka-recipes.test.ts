@@ -78,7 +78,7 @@ class Origin {
     const deleted = title === undefined;
     const version = { rank: 0, epoch: 0n as Epoch, hlc: hlc as HlcValue, dot: { origin: this.#number, counter }, clock: { [this.#number]: counter }, deleted, request: null, crdt: null }; // prettier-ignore
     const values = [Buffer.from(key), embedding, Buffer.from(`\x01{"title": "${title}"}`)];
-    const change: WriteChange = { kind: 'write', collection: 'docs', key: [key], shard: 1 as ShardNumber, version, row: deleted ? null : { table, values }, seen: null, losers: [] }; // prettier-ignore
+    const change: WriteChange = { kind: 'write', collection: 'docs', key: [key], shard: 1 as ShardNumber, version, row: deleted ? null : { table, values }, seen: null, losers: [], requests: [] }; // prettier-ignore
     const batch: LogBatch = { origin: this.#number, stream: 0, changes: [change, { kind: 'heartbeat' }], position: BigInt(counter), commitTimeMs: Date.now(), commitLsn: BigInt(counter), bytes: 0 }; // prettier-ignore
     // Twice, as after a crash.
     await this.#writer.append([batch, batch]);

@@ -1,5 +1,5 @@
 import { dotText } from '#core/versioning/version.ts';
-import type { Message } from './node.ts';
+import type { Message } from './message.ts';
 
 /** Capture publishes the last version of a key and the last state of a record in a transaction. */
 export function lastOfEach(messages: readonly Message[]): Message[] {

@@ -2,7 +2,8 @@
  * A node with its tables in memory, around the production rules: what the triggers do (local-write.ts), what apply does (plan.ts), and how records
  * advance (conflicts/record.ts). What happens here in a method happens on a real node in a transaction.
  */
-import { planKey, type KeyPlan, type RowSource } from '#core/apply/plan.ts';
+import { requestsOf } from '#core/apply/key-work.ts';
+import { planKey, type KeyPlan, type ReceivedState, type RowSource } from '#core/apply/plan.ts';
 import type { ConflictRecord, ConflictState } from '#core/changelog/change.ts';
 import { advances } from '#core/conflicts/record.ts';
 import { emptyClock, type Clock } from '#core/versioning/clock.ts';
@@ -13,7 +14,9 @@ import { operateLocally, writeLocally } from '#core/versioning/local-write.ts';
 import {
   absentState,
   versionsOf,
+  isOperation,
   type KeyState,
+  type RememberedRequest,
   type RequestWrite,
   type Stamped,
 } from '#core/versioning/merge.ts';
@@ -26,36 +29,16 @@ import {
   type ShardNumber,
   type Version,
 } from '#core/versioning/version.ts';
-
-/** Ways to break the system around the production code, to see that the checks notice. */
-export type Fault =
-  | 'whole-states-without-losers'
-  | 'losers-stay-open'
-  | 'advances-unpublished'
-  | 'requests-forgotten'
-  | 'request-lost-by-reread'
-  | 'message-lost'
-  | 'tombstones-deleted-before-all-agree'
-  | 'horizon-ignored';
+import type { ConflictMessage, Fault, Message, Row, WriteMessage } from './message.ts';
 
 export const fieldTypes: CrdtFields = { count: 'pn-counter', tags: 'or-set' };
 
-export type Row = string | null;
-export interface WriteMessage {
-  readonly kind: 'write';
-  readonly key: string;
-  readonly state: KeyState<Row>;
-  /** Versions whose requests the receiver has to hear of although they are not in the state. */
-  readonly requests: readonly Version[];
-  /** An operation: no version, so only the whole state tells of it. */
-  readonly operation?: true;
-}
-export interface ConflictMessage {
-  readonly kind: 'conflict';
-  readonly key: string;
-  readonly record: ConflictRecord;
-}
-export type Message = WriteMessage | ConflictMessage;
+const changeOf = ({ key, state, requests }: WriteMessage) => ({
+  key: [key],
+  version: state.winner!.version,
+  losers: state.losers.map(({ version }) => ({ loser: version })),
+  requests,
+});
 
 interface StoredVersion {
   readonly version: Version;
@@ -155,7 +138,8 @@ export class SimNode {
     );
     this.#sequence = sequence;
     this.#store(key, state.winner.version, state.seen, write.row);
-    this.#hear(key, state.winner.version);
+    const { version } = state.winner;
+    if (version.request !== null) this.#hear(key, { ...version, request: version.request });
     const advanced = this.#faults.has('losers-stay-open')
       ? []
       : superseded.map((dot) => this.advance(key, dot, 'superseded', write.now));
@@ -268,12 +252,7 @@ export class SimNode {
     const byKey = Map.groupBy(messages, (message) => message.key);
     for (const [key, list] of byKey) {
       const writes = list.filter((message) => message.kind === 'write');
-      if (!this.#faults.has('requests-forgotten')) {
-        for (const { state, requests } of writes)
-          for (const version of [...versionsOf(state).map((one) => one.version), ...requests])
-            this.#hear(key, version);
-      }
-      const incoming = writes.map(({ state }, at): KeyState<RowSource> => {
+      const incoming = writes.map(({ state, requests }, at): ReceivedState => {
         const from = (one: Stamped<Row>): Stamped<RowSource> => ({
           version: one.version,
           row: { kind: 'incoming', at },
@@ -282,17 +261,32 @@ export class SimNode {
           winner: state.winner && from(state.winner),
           seen: state.seen,
           losers: state.losers.map(from),
+          requests: this.#faults.has('requests-forgotten') ? [] : requests,
         };
       });
-      if (incoming.length > 0) published.push(...this.#carryOut(key, this.#plan(key, incoming), writes));
+      const heard = this.#faults.has('requests-forgotten') ? [] : requestsOf(writes.map(changeOf));
+      if (incoming.length > 0)
+        published.push(...this.#carryOut(key, this.#plan(key, incoming, heard), writes));
+      for (const { write } of heard) this.#hear(key, write);
       for (const message of list) if (message.kind === 'conflict') this.#keep(key, message.record);
     }
     return published;
   }
 
-  #plan(key: string, incoming: readonly KeyState<RowSource>[]): KeyPlan {
+  /** As the transaction asks its tables: for the requests of what came in, and for what all writes had seen only where an operation seems undone. */
+  #plan(
+    key: string,
+    incoming: readonly ReceivedState[],
+    heard: readonly { readonly write: RememberedRequest }[],
+  ): KeyPlan {
     const horizon = this.#faults.has('horizon-ignored') ? noHorizon : this.horizon;
-    return planKey(this.#load(key), incoming, this.requestsOf(key), horizon);
+    const all = this.requestsOf(key);
+    const named = new Set(heard.map(({ write }) => write.request));
+    const known = new Map([...all].filter(([request]) => named.has(request)));
+    const plan = planKey(this.#load(key), incoming, known, horizon);
+    return plan.newLosers.some(({ loser }) => isOperation(loser.version))
+      ? planKey(this.#load(key), incoming, all, horizon)
+      : plan;
   }
 
   #carryOut(key: string, plan: KeyPlan, writes: readonly WriteMessage[]): Message[] {
@@ -346,14 +340,18 @@ export class SimNode {
     else this.rows.set(key, row);
   }
 
-  #hear(key: string, version: Version): void {
-    if (version.request === null) return;
-    const writes = this.requestsOf(key).get(version.request) ?? [];
-    if (!writes.some((one) => sameDot(one.dot, version.dot)))
-      this.requestsOf(key).set(version.request, [
-        ...writes,
-        { dot: version.dot, hlc: version.hlc, clock: version.clock },
-      ]);
+  #hear(key: string, { request, dot, hlc, clock }: RememberedRequest): void {
+    const writes = this.requestsOf(key).get(request) ?? [];
+    if (!writes.some((one) => sameDot(one.dot, dot)))
+      this.requestsOf(key).set(request, [...writes, { dot, hlc, clock }]);
+  }
+
+  /** What a copy tells of requests. */
+  remembered(key: string): RememberedRequest[] {
+    if (this.#faults.has('requests-lost-by-copy')) return [];
+    return [...this.requestsOf(key)].flatMap(([request, writes]) =>
+      writes.map((write) => ({ request, ...write })),
+    );
   }
 
   #keep(key: string, record: ConflictRecord): void {

@@ -2,7 +2,8 @@
 import { includes, type Clock } from '#core/versioning/clock.ts';
 import { nextRound, type HolderReport, type PurgeRounds } from '#core/versioning/purge.ts';
 import type { Step } from './history.ts';
-import type { Fault, SimNode } from './node.ts';
+import type { Fault } from './message.ts';
+import type { SimNode } from './node.ts';
 
 export interface Links {
   /** The counter of `origin` up to which `holder` has applied its transactions whole. */

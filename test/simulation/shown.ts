@@ -2,7 +2,8 @@
 import type { ConflictRecord } from '#core/changelog/change.ts';
 import { versionsOf } from '#core/versioning/merge.ts';
 import { dotText, type Version } from '#core/versioning/version.ts';
-import type { Message, SimNode, WriteMessage } from './node.ts';
+import type { Message, WriteMessage } from './message.ts';
+import type { SimNode } from './node.ts';
 
 /** Where simulated time begins. */
 export const startMs = 1_000_000_000_000;

@@ -5,7 +5,7 @@
  *   PGQUORUM_TEST_SEED=<seed>   the first history, as a failure prints it; otherwise a new one each time
  *   PGQUORUM_TEST_RUNS=<number> how many histories
  *
- * What breaks it. Faults around the production code are in node.ts and are tried in the last tests here, each time. Faults in it were tried by hand; each of
+ * What breaks it. Faults around the production code are in message.ts and are tried in the last tests here, each time. Faults in it were tried by hand; each of
  * these was found within 8,000 histories and shrunk to 2-10 steps:
  * - version.ts: versions with equal hlcs tie, so that the first to arrive stays;
  * - clock.ts: `covers` is strict; `join` keeps the entries of the left side;
@@ -20,7 +20,7 @@ import { describe, expect, test } from '@jest/globals';
 import { randomInt } from 'node:crypto';
 import { Violation } from './checks.ts';
 import { makeHistory, type History } from './history.ts';
-import type { Fault } from './node.ts';
+import type { Fault } from './message.ts';
 import { shrink } from './shrink.ts';
 import { World } from './world.ts';
 
@@ -98,6 +98,7 @@ describe('the checks notice', () => {
     'advances-unpublished',
     'requests-forgotten',
     'request-lost-by-reread',
+    'requests-lost-by-copy',
     'message-lost',
     'tombstones-deleted-before-all-agree',
     'horizon-ignored',

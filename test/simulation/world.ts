@@ -3,6 +3,7 @@
  * with the naive model; at the end every edge is drained and the guarantees are checked on all nodes.
  */
 import { hlcFromMs } from '#core/versioning/hlc.ts';
+import { overwrittenRequest } from '#core/capture/overwritten-request.ts';
 import { currentLife } from '#core/versioning/crdt/state.ts';
 import { isOperation } from '#core/versioning/merge.ts';
 import { dotText, type HlcValue, type Version } from '#core/versioning/version.ts';
@@ -21,22 +22,10 @@ import {
 } from './model.ts';
 import { lastOfEach } from './last-of-each.ts';
 import { Purging } from './purging.ts';
-import { SimNode, type Fault, type Message } from './node.ts';
+import type { Edge, Sent } from './edge.ts';
+import type { Fault, Message } from './message.ts';
+import { SimNode } from './node.ts';
 import { shortHlc, shownMessage, shownOpen, shownWinner, startMs } from './shown.ts';
-
-/** A message under way: with what the model makes of it, fixed when it was captured. */
-interface Sent {
-  readonly message: Message;
-  readonly model: ModelState | null;
-}
-
-interface Edge {
-  /** Transactions of the log that were applied; survives a crash of the reader. */
-  applied: number;
-  /** Transactions that were taken from the log. */
-  taken: number;
-  underWay: { readonly transaction: number; readonly sent: readonly Sent[] }[];
-}
 
 export class World {
   readonly ledger = new Ledger();
@@ -276,13 +265,21 @@ export class World {
     if (!reread) return { message, model: aloneState(entry) };
     if (!from.versions.has(message.key)) return []; // an old part of the log, read again after a purge
     const before = this.model(from, message.key);
-    const requests = this.#faults.has('request-lost-by-reread') ? [] : [written];
     if (before.live.size > 1) this.counts.wholeWithLosers += 1;
     this.trace.push(
       `re-read of ${message.key} at ${from.number} for ${entry.id}: ${[...before.live].join(' ')}`,
     );
+    const state = from.whole(message.key);
+    const requests = overwrittenRequest(written, {
+      winner: state.winner!.version,
+      losers: state.losers.map(({ version }) => version),
+    });
     return {
-      message: { ...message, state: from.whole(message.key), requests },
+      message: {
+        ...message,
+        state,
+        requests: this.#faults.has('request-lost-by-reread') ? [] : requests,
+      },
       model: { ...before, heard: new Set([...before.live, entry.id]), closed: new Set() },
     };
   }
@@ -350,11 +347,10 @@ export class World {
   #repair(from: SimNode, to: SimNode, key: string): void {
     if (from === to || !from.versions.has(key)) return;
     const before = this.model(from, key);
-    const requests = [...before.heard].map((id) => this.ledger.get(key, id).version);
     this.trace.push(`repair of ${key}`);
     this.#applyBatch(from, to, [
       {
-        message: { kind: 'write', key, state: from.whole(key), requests },
+        message: { kind: 'write', key, state: from.whole(key), requests: from.remembered(key) },
         model: { ...before, closed: new Set() },
       },
     ]);

@@ -3,6 +3,7 @@ import { keyText, type ConflictRecord, type WriteChange } from '../changelog/cha
 import { advances } from '../conflicts/record.ts';
 import type { Clock } from '../versioning/clock.ts';
 import type { PurgeHorizon } from '../versioning/purge.ts';
+import type { RememberedRequest } from '../versioning/merge.ts';
 import type { Version } from '../versioning/version.ts';
 import type { KeyPlan } from './plan.ts';
 
@@ -25,16 +26,25 @@ export interface Planned {
   readonly horizon: PurgeHorizon;
 }
 
-/** The gateway requests of what came in, those of the losers of whole states included. */
+/** The gateway requests of what came in, to be remembered here too: of its versions, and of writes that were overwritten before they left their master. */
 export function requestsOf(
-  writes: readonly WriteChange[],
-): { key: string; request: string; version: Version }[] {
-  return writes.flatMap((write) =>
-    [write.version, ...write.losers.map((record) => record.loser)].flatMap((version) =>
-      version.request === null ? [] : [{ key: keyText(write.key), request: version.request, version }],
-    ),
-  );
+  writes: readonly (Pick<WriteChange, 'key' | 'version' | 'requests'> & {
+    readonly losers: readonly Pick<ConflictRecord, 'loser'>[];
+  })[],
+): { key: string; write: RememberedRequest }[] {
+  return writes.flatMap(({ key, version, losers, requests }) => {
+    const versions = [version, ...losers.map((record) => record.loser)].filter((one) => one.request !== null);
+    return [...versions.map(rememberedOf), ...requests].map((write) => ({ key: keyText(key), write }));
+  });
 }
+
+/** What it had seen matters only where fields merge by their own rules. */
+const rememberedOf = ({ request, dot, hlc, clock, crdt }: Version): RememberedRequest => ({
+  request: request!,
+  dot,
+  hlc,
+  ...(crdt === null ? {} : { clock }),
+});
 
 /** One record for each id, the one whose state is furthest: a statement can not affect a row twice. */
 export function furthest(records: readonly ConflictRecord[]): ConflictRecord[] {

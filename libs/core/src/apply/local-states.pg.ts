@@ -109,7 +109,7 @@ export class LocalStates {
     const values = [
       table.collection,
       textArray(named.map((one) => one.key)),
-      uuidArray(named.map((one) => one.request)),
+      uuidArray(named.map(({ write }) => write.request)),
     ];
     return (await session.client.query<RequestRow>({ name: 'requests', text: sql.knownRequestsSql, values }))
       .rows;

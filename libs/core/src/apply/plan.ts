@@ -13,6 +13,7 @@ import {
   type ConflictKind,
   type KeyState,
   type KnownRequests,
+  type RememberedRequest,
   type RequestWrite,
   type Stamped,
 } from '../versioning/merge.ts';
@@ -24,6 +25,11 @@ export type RowSource =
   | { readonly kind: 'local' }
   | { readonly kind: 'record'; readonly dot: Dot }
   | { readonly kind: 'incoming'; readonly at: number };
+
+/** What came in of a key: a state, and what it tells of requests of writes that it does not hold. */
+export interface ReceivedState extends KeyState<RowSource> {
+  readonly requests?: readonly RememberedRequest[];
+}
 
 export interface NewLoser {
   readonly kind: ConflictKind;
@@ -73,14 +79,14 @@ const nothing: KeyPlan = Object.freeze({
  */
 export function planKey(
   stored: KeyState<RowSource>,
-  received: readonly KeyState<RowSource>[],
+  received: readonly ReceivedState[],
   requests: KnownRequests,
   horizon: PurgeHorizon = noHorizon,
 ): KeyPlan {
   const { local, states: incoming, returned } = admit(stored, received, horizon);
   let state = local;
   const found: NewLoser[] = [];
-  const known = incoming.length > 1 ? withRequests(requests, incoming) : requests;
+  const known = withRequests(requests, incoming, received);
   for (const next of incoming) {
     const fast = planFast(state, next);
     const merged = fast ?? mergeStates(state, next, known);
@@ -108,16 +114,23 @@ export function planKey(
   };
 }
 
-/** What is known of requests once all of `incoming` has come: one of them may be overwritten by the next, yet be the reason to drop a third. */
-function withRequests(requests: KnownRequests, incoming: readonly KeyState<RowSource>[]): KnownRequests {
+/** What is known of requests once all has come: a write may be overwritten by the next, or have been before it was sent, yet be the reason to drop a third. */
+function withRequests(
+  requests: KnownRequests,
+  incoming: readonly KeyState<RowSource>[],
+  received: readonly ReceivedState[],
+): KnownRequests {
   let known: Map<string, RequestWrite[]> | undefined;
-  for (const { version } of incoming.flatMap(versionsOf)) {
-    if (version.request === null) continue;
-    known ??= new Map([...requests].map(([request, writes]) => [request, [...writes]]));
-    const writes = known.get(version.request);
-    if (writes === undefined) known.set(version.request, [version]);
-    else writes.push(version);
-  }
+  const add = (request: string, write: RequestWrite): void => {
+    known ??= new Map([...requests].map(([id, writes]) => [id, [...writes]]));
+    const writes = known.get(request);
+    if (writes === undefined) known.set(request, [write]);
+    else writes.push(write);
+  };
+  if (incoming.length > 1)
+    for (const { version } of incoming.flatMap(versionsOf))
+      if (version.request !== null) add(version.request, version);
+  for (const state of received) for (const write of state.requests ?? []) add(write.request, write);
   return known ?? requests;
 }
 

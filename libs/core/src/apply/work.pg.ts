@@ -20,7 +20,7 @@ import { inOrder, readKeyOrder, type KeyOrder } from './key-order.pg.ts';
 import { LocalStates, settled } from './local-states.pg.ts';
 import { LoserRows } from './loser-rows.pg.ts';
 import type { ApplyCounts } from './outcomes.ts';
-import { isNothing, planKey, type RowSource } from './plan.ts';
+import { isNothing, planKey, type ReceivedState, type RowSource } from './plan.ts';
 import { RowWrites } from './row-writes.pg.ts';
 import type { ApplySession } from './session.pg.ts';
 import * as sql from './statements.ts';
@@ -107,13 +107,14 @@ export class CollectionWork {
         local === undefined
           ? absentState // a record may come before the first write of its key
           : { winner: { version: local.version, row: { kind: 'local' } }, seen: local.seen, losers };
-      const incoming = work.writes.map((write, at): KeyState<RowSource> => ({
+      const incoming = work.writes.map((write, at): ReceivedState => ({
         winner: { version: write.version, row: { kind: 'incoming', at } },
         seen: write.seen ?? write.version.clock,
         losers: write.losers.map((record) => ({
           version: record.loser,
           row: { kind: 'record', dot: record.loser.dot },
         })),
+        requests: write.requests,
       }));
       const horizon = this.copied ? noHorizon : (this.local.horizons.get(work.shard) ?? noHorizon);
       const plan = planKey(state, incoming, this.local.requests.get(text) ?? noRequests, horizon);
@@ -215,18 +216,18 @@ export class CollectionWork {
   }
 
   private rememberRequests(sent: Promise<unknown>[]): void {
-    const writes = requestsOf([...this.keys.values()].flatMap((work) => work.writes));
-    if (writes.length === 0) return;
+    const heard = requestsOf([...this.keys.values()].flatMap((work) => work.writes));
+    if (heard.length === 0) return;
     sent.push(
       this.statements.session.run('remember', sql.rememberRequestsSql, [
         this.statements.table.collection,
-        textArray(writes.map((write) => write.key)),
-        uuidArray(writes.map((write) => write.request)),
-        int2Array(writes.map((write) => write.version.dot.origin)),
-        int8Array(writes.map((write) => write.version.dot.counter)),
-        int8Array(writes.map((write) => write.version.hlc)),
+        textArray(heard.map((one) => one.key)),
+        uuidArray(heard.map(({ write }) => write.request)),
+        int2Array(heard.map(({ write }) => write.dot.origin)),
+        int8Array(heard.map(({ write }) => write.dot.counter)),
+        int8Array(heard.map(({ write }) => write.hlc)),
         jsonbArray(
-          writes.map(({ version }) => (version.crdt === null ? null : JSON.stringify(version.clock))),
+          heard.map(({ write }) => (write.clock === undefined ? null : JSON.stringify(write.clock))),
         ),
       ]),
     );

@@ -223,6 +223,7 @@ function joinOne(collection: string, entry: VersionEntry, held: HeldRow | undefi
     row,
     seen: null,
     losers: [],
+    requests: [],
   };
 }
 

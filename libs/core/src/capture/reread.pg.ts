@@ -21,9 +21,11 @@ import { PgquorumError } from '../errors/error.ts';
 import { quoteName, quoteTable } from '../postgres/identifier.ts';
 import { covers, includes, type Clock } from '../versioning/clock.ts';
 import type { CrdtState } from '../versioning/crdt/state.ts';
+import type { RememberedRequest } from '../versioning/merge.ts';
 import type { Epoch, HlcValue, NodeNumber, ShardNumber } from '../versioning/version.ts';
 import { binaryColumnsSql, type PublishedCollection } from './catalog.pg.ts';
 import type { ConflictMark, Reread } from './join.ts';
+import { overwrittenRequest } from './overwritten-request.ts';
 
 /** How long a commit may stay invisible before the stream gives up and starts again. */
 const visibleWithinMs = 60_000;
@@ -50,11 +52,12 @@ export async function rereadWrites(
       client,
       source,
       missing.map((one) => one.key),
+      { requests: 'none' },
     );
     const invisible: Reread[] = [];
     for (const one of missing) {
       const state = states.get(keyText(one.key));
-      if (state !== undefined && isVisible(state, one)) found.push(state);
+      if (state !== undefined && isVisible(state, one)) found.push(withRequest(state, one));
       else invisible.push(one);
     }
     missing = invisible;
@@ -180,12 +183,27 @@ async function isStill(client: pg.Client, source: PublishedCollection): Promise<
   return rows.rows.length > 0;
 }
 
+function withRequest(state: WriteChange, { version }: Reread): WriteChange {
+  const losers = state.losers.map((record) => record.loser);
+  return { ...state, requests: overwrittenRequest(version, { winner: state.version, losers }) };
+}
+
 type StateRow = unknown[];
+
+/**
+ * All requests of a key that are remembered, beside that of its version: for copies, which have no write in hand. There may be as many as a day has writes, and
+ * the log tells of each anyway, so re-reads leave them out.
+ */
+const requestsSql = (collection: string, key: string): string =>
+  `(select jsonb_agg(jsonb_build_array(r.request, r.origin, r.counter::text, r.hlc::text, r.clock)) from pgquorum.request r where r.collection = ${collection} and r.key = ${key} and (r.origin, r.counter) <> (v.origin, v.counter))`;
+
+type RequestJson = [request: string, origin: number, counter: string, hlc: string, clock: Clock | null];
 
 export async function readStates(
   client: pg.Client,
   source: PublishedCollection,
   keys: readonly KeyTexts[],
+  { requests }: { readonly requests: 'all' | 'none' },
 ): Promise<Map<string, WriteChange>> {
   const { keyColumns, keyTypes } = source;
   const names = keyColumns.map((_, at) => `k${at}`);
@@ -193,8 +211,10 @@ export async function readStates(
     keyColumns.map((name, at) => `${alias}.${quoteName(name)} = k.k${at}::${keyTypes[at]}`).join(' and ');
   const keyExpression =
     keyColumns.length === 1 ? 'k.k0' : `pgquorum.key_text(${names.map((name) => `k.${name}`).join(', ')})`;
+  const collection = `$${keyColumns.length + 1}`;
   const text = `select ${names.map((name) => `k.${name}`).join(', ')}, v.rank, v.epoch::text, v.hlc::text, v.origin, v.counter::text, v.clock, v.seen, v.deleted, v.shard, v.request, v.crdt,
-      (select jsonb_agg(${conflictJsonSql('c')}) from pgquorum.conflict c where c.collection = $${keyColumns.length + 1} and c.key = ${keyExpression} and c.state = 'open') as losers,
+      (select jsonb_agg(${conflictJsonSql('c')}) from pgquorum.conflict c where c.collection = ${collection} and c.key = ${keyExpression} and c.state = 'open') as losers,
+      ${requests === 'all' ? requestsSql(collection, keyExpression) : 'null'} as requests,
       ${binaryColumnsSql(source.columns, 't')}
     from unnest(${keyColumns.map((_, at) => `$${at + 1}::text[]`).join(', ')}) k(${names.join(', ')})
     join pgquorum.${quoteName(`version_${source.collection}`)} v on ${match('v')}
@@ -233,25 +253,42 @@ function isVisible(state: WriteChange, { version, seen }: Reread): boolean {
 
 const blockBytes = 256 * 1024;
 
+type StateFields = [
+  rank: number,
+  epoch: string,
+  hlc: string,
+  origin: number,
+  counter: string,
+  clock: Clock,
+  seen: Clock | null,
+  deleted: boolean,
+  shard: number,
+  request: string | null,
+  crdt: CrdtState,
+  losers: ConflictJson[] | null,
+  requests: RequestJson[] | null,
+  ...columns: (string | null)[],
+];
+
 function toChange(source: PublishedCollection, row: StateRow, blocks: Base64Blocks): WriteChange {
   const width = source.keyColumns.length;
   const key = row.slice(0, width) as string[];
-  const [rank, epoch, hlc, origin, counter, clock, seen, deleted, shard, request, crdt, losers, ...columns] =
-    row.slice(width) as [
-      number,
-      string,
-      string,
-      number,
-      string,
-      Clock,
-      Clock | null,
-      boolean,
-      number,
-      string | null,
-      CrdtState,
-      ConflictJson[] | null,
-      ...(string | null)[],
-    ];
+  const [
+    rank,
+    epoch,
+    hlc,
+    origin,
+    counter,
+    clock,
+    seen,
+    deleted,
+    shard,
+    request,
+    crdt,
+    losers,
+    requests,
+    ...columns
+  ] = row.slice(width) as StateFields;
   const image: RowImage | null = deleted
     ? null
     : {
@@ -276,5 +313,13 @@ function toChange(source: PublishedCollection, row: StateRow, blocks: Base64Bloc
     row: image,
     seen,
     losers: (losers ?? []).map(recordFromJson),
+    requests: (requests ?? []).map(rememberedOf),
   };
 }
+
+const rememberedOf = ([request, origin, counter, hlc, clock]: RequestJson): RememberedRequest => ({
+  request,
+  dot: { origin: origin as NodeNumber, counter: Number(counter) },
+  hlc: BigInt(hlc) as HlcValue,
+  ...(clock === null ? {} : { clock }),
+});

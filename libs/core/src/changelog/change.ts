@@ -4,7 +4,7 @@
  * Values of columns stay in Postgres's binary format from the origin's WAL to the target's statement: nothing is parsed that nobody reads.
  */
 import type { Clock } from '../versioning/clock.ts';
-import type { ConflictKind } from '../versioning/merge.ts';
+import type { ConflictKind, RememberedRequest } from '../versioning/merge.ts';
 import type { Dot, HlcValue, NodeNumber, ShardNumber, Version } from '../versioning/version.ts';
 
 export interface ColumnImage {
@@ -68,6 +68,11 @@ export interface WriteChange {
   readonly seen: Clock | null;
   /** Open losers of a whole state; empty for deltas. */
   readonly losers: readonly ConflictRecord[];
+  /**
+   * Of whole states: gateway requests of writes that were overwritten since. A re-read tells of the write that it was made for, a copy of all that its source
+   * remembers: without them a repeat of the request on another master would stay open as a conflict where only the state has come. Empty for deltas.
+   */
+  readonly requests: readonly RememberedRequest[];
 }
 
 export interface ConflictChange {

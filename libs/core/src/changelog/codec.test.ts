@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { readFileSync } from 'node:fs';
 import protobuf from 'protobufjs';
 import type { CrdtState } from '../versioning/crdt/state.ts';
+import type { RememberedRequest } from '../versioning/merge.ts';
 import type { Epoch, HlcValue, NodeNumber, ShardNumber, Version } from '../versioning/version.ts';
 import type { Change, ConflictRecord, RowImage, WriteChange } from './change.ts';
 import { eventId, messageKey, PROTOBUF } from './codec.ts';
@@ -44,6 +45,7 @@ function write(
     row: { table, values: columns.map(({ value }) => value) },
     seen: null,
     losers: [],
+    requests: [],
     ...extra,
   };
 }
@@ -184,6 +186,15 @@ const rows: fc.Arbitrary<RowImage> = fc
     table: { collection: 'docs', columns: columns.map(([name, [type], isKey]) => ({ name, type, isKey })) },
     values: columns.map(([, [, value]]) => value),
   }));
+const requests: fc.Arbitrary<RememberedRequest> = fc.record(
+  {
+    request: fc.uuid(),
+    dot: fc.record({ origin: node, counter: fc.maxSafeNat() }),
+    hlc: fc.bigInt({ min: 0n, max: 2n ** 63n - 1n }) as fc.Arbitrary<HlcValue>,
+    clock,
+  },
+  { requiredKeys: ['request', 'dot', 'hlc'] },
+);
 const changes: fc.Arbitrary<Change> = fc.oneof(
   fc.record({
     kind: fc.constant('write' as const),
@@ -194,6 +205,7 @@ const changes: fc.Arbitrary<Change> = fc.oneof(
     row: fc.option(rows),
     seen: fc.option(clock),
     losers: fc.array(records, { maxLength: 2 }),
+    requests: fc.array(requests, { maxLength: 2 }),
   }),
   fc.record({ kind: fc.constant('conflict' as const), collection: fc.string(), key, shard, record: records }),
   fc.constant({ kind: 'heartbeat' as const }),

@@ -7,6 +7,7 @@ import type { Enum, Root } from 'protobufjs';
 import { PgquorumError, unreachable } from '../errors/error.ts';
 import type { Clock } from '../versioning/clock.ts';
 import type { CrdtState } from '../versioning/crdt/state.ts';
+import type { RememberedRequest } from '../versioning/merge.ts';
 import type { Epoch, HlcValue, NodeNumber, ShardNumber, Version } from '../versioning/version.ts';
 import type {
   Change,
@@ -46,6 +47,13 @@ interface VersionMessage {
   request?: string | null;
   crdtJson?: string | null;
 }
+interface RequestMessage {
+  request: string;
+  origin: number;
+  counter: Integer;
+  hlc: Integer;
+  clock?: ClockMessage | null;
+}
 interface ColumnMessage {
   name: string;
   type: string;
@@ -83,6 +91,7 @@ export interface ChangeMessage {
   seen?: ClockMessage | null;
   losers: ConflictMessage[];
   conflict?: ConflictMessage | null;
+  requests: RequestMessage[];
 }
 
 /** Between our words and the numbers of an enum in the schema: `update-delete` is CONFLICT_KIND_UPDATE_DELETE. */
@@ -166,6 +175,7 @@ export class ChangeMessages {
         };
         if (change.row !== null) message.row = { columns: columnMessages(change.row) };
         if (change.seen !== null) message.seen = { counters: change.seen };
+        if (change.requests.length > 0) message.requests = change.requests.map(requestMessage);
         return message;
       }
       default:
@@ -203,6 +213,7 @@ export class ChangeMessages {
           row: message.row ? this.#row(message.collection, message.row.columns ?? []) : null,
           seen: message.seen ? clockOf(message.seen) : null,
           losers: message.losers.map((record) => this.#record(record)),
+          requests: message.requests.map(requestOf),
         };
       default:
         return unreachable(operation);
@@ -303,6 +314,19 @@ function versionOf(message: VersionMessage): Version {
     crdt: crdt === null ? null : (JSON.parse(crdt) as CrdtState),
   };
 }
+
+function requestMessage({ request, dot, hlc, clock }: RememberedRequest): RequestMessage {
+  const message: RequestMessage = { request, origin: dot.origin, counter: dot.counter, hlc: int64(hlc) };
+  if (clock !== undefined) message.clock = { counters: clock };
+  return message;
+}
+
+const requestOf = ({ request, origin, counter, hlc, clock }: RequestMessage): RememberedRequest => ({
+  request,
+  dot: { origin: origin as NodeNumber, counter: numberOf(counter) },
+  hlc: bigintOf(hlc) as HlcValue,
+  ...(clock ? { clock: clockOf(clock) } : {}),
+});
 
 function clockOf({ counters }: ClockMessage): Clock {
   const clock: Record<string, number> = {};

@@ -44,7 +44,7 @@ function append(counter: number, bytes = 0): void {
   log.add({
     origin,
     stream: 0,
-    changes: [{ kind: 'write', collection: 'docs', key: [`k${counter}`], shard: (counter % 2) as ShardNumber, version, row, seen: null, losers: [] }], // prettier-ignore
+    changes: [{ kind: 'write', collection: 'docs', key: [`k${counter}`], shard: (counter % 2) as ShardNumber, version, row, seen: null, losers: [], requests: [] }], // prettier-ignore
     position: BigInt(counter),
     commitTimeMs: 0,
     commitLsn: BigInt(counter),

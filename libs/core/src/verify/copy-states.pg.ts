@@ -2,8 +2,8 @@
  * Copies whole states of keys from one node into another: for repair, for resync, for filling a node that joins.
  *
  * What it promises:
- * - A step that was yielded is durable on the target. Each state is whole (row or tombstone, version, all that was seen, CRDT fields, open losers
- *   with their rows, closed records) and was durable on the source before it left it; closed records may be newer than their state, as in the change log.
+ * - A step that was yielded is durable on the target. Each state is whole (row or tombstone, version, all that was seen, CRDT fields, what is remembered of the
+ *   key's gateway requests, open losers with their rows, closed records) and was durable on the source before it left it; closed records may be newer than their state, as in the change log.
  * - It merges, by the code of the change log: nothing that the target has and the source has not seen is overwritten or lost, and concurrent writes
  *   leave the conflict records that they would have left by the log. Copying both ways makes both sides equal, but for what is written meanwhile.
  * - Repetition is harmless, and so is any order of steps: a state that the target has is skipped. After a crash half-way go on behind the last

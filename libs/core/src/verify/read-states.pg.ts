@@ -1,5 +1,5 @@
 /**
- * The source's side of copying: whole states of keys (row, version, what was seen, CRDT fields, open losers), and the closed conflict records of the same
+ * The source's side of copying: whole states of keys (row, version, what was seen, CRDT fields, open losers, gateway requests), and the closed conflict records of the same
  * keys, since a record that was resolved may stand open elsewhere. Row, version and open losers are of one snapshot; what is given back is durable here, so
  * it may stand on another node (capture/reread.pg.ts has the reasons).
  */
@@ -83,7 +83,7 @@ export class StateReader {
 
   async #read(keys: readonly KeyTexts[], next: KeyTexts | null): Promise<StateBatch> {
     if (keys.length === 0) return { changes: [], states: 0, rowless: [], next };
-    const states = await readStates(this.#client, this.#source, keys);
+    const states = await readStates(this.#client, this.#source, keys, { requests: 'all' });
     const stateless = keys.filter((key) => !states.has(keyText(key)));
     const records = await this.#otherRecords(keys, stateless);
     await waitFlushed(this.#client);
@@ -182,7 +182,8 @@ export class StateReader {
         ? this.#keyTexts('v')
         : `pgquorum.key_text(${this.#keyTexts('v')})`;
     const losers = `coalesce((select sum(octet_length(c.loser_row::text)) from pgquorum.conflict c where c.collection = ${quoteText(this.#source.collection)} and c.key = ${key} and c.state = 'open'), 0)`;
-    return [...columns, losers].join(' + ');
+    const requests = `coalesce((select sum(80 + octet_length(coalesce(r.clock::text, ''))) from pgquorum.request r where r.collection = ${quoteText(this.#source.collection)} and r.key = ${key}), 0)`;
+    return [...columns, losers, requests].join(' + ');
   }
 }
 

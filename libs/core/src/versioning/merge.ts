@@ -52,6 +52,11 @@ export interface RequestWrite {
   readonly clock?: Clock | undefined;
 }
 
+/** One write of a request, named with it: what a state tells of writes that it has seen and does not hold. */
+export interface RememberedRequest extends RequestWrite {
+  readonly request: string;
+}
+
 /**
  * Writes known to be one: a gateway request that was repeated on another coordinator. Keys are request ids; the map holds those of one key.
  *
