@@ -8,25 +8,19 @@
  *     node dist/bench/visible-latency.bench.js [wal] [kafka]
  */
 import type pg from 'pg';
-import { setTimeout as delay } from 'node:timers/promises';
 import { connect } from '#core/postgres/connect.pg.ts';
 import { startKafka } from '#core/testing/broker.kafka.ts';
 import { kafkaAvailable } from '#core/testing/kafka-jars.os.ts';
 import { chosen, finish, full, median, quantile, rounds, say, show, title } from './setup/figures.ts';
 import { drain, makeLink, type LinkKind } from './setup/link.ts';
 import { noIndex, settle, startPair, type Pair } from './setup/masters.ts';
-import { RowSource, rowId, upsertMany, upsertOne } from './setup/rows.ts';
+import { RowSource, upsertMany } from './setup/rows.ts';
+import { writeOnSchedule, type Write } from './setup/scheduled-writes.ts';
 
 const writesPerSecond = 200;
 const seconds = full ? 60 : 10;
 const warmUpWrites = 2 * writesPerSecond;
 const writers = 8;
-
-interface Write {
-  readonly id: string;
-  committedAt?: number;
-  visibleAt?: number;
-}
 
 interface Latencies {
   readonly p50: number;
@@ -77,38 +71,6 @@ class Poller {
   }
 }
 
-async function writeOnSchedule(
-  clients: readonly pg.Client[],
-  source: RowSource,
-  options: { table: string; count: number; poller: Poller },
-): Promise<{ writes: Write[]; commits: number[] }> {
-  const { table, count, poller } = options;
-  const rows = Array.from({ length: count }, (_, at) => ({
-    id: rowId('timed', at),
-    vector: source.vector(),
-  }));
-  const writes: Write[] = [];
-  const commits: number[] = [];
-  const idle: Promise<unknown>[] = clients.map(() => Promise.resolve());
-  const began = performance.now();
-  for (const [at, { id, vector }] of rows.entries()) {
-    const due = began + (at * 1000) / writesPerSecond;
-    while (performance.now() < due) await delay(Math.max(0, due - performance.now() - 0.5));
-    const write: Write = { id };
-    writes.push(write);
-    poller.expect(write);
-    const sent = performance.now();
-    const writer = at % clients.length;
-    idle[writer] = idle[writer]!.then(async () => {
-      await upsertOne(clients[writer]!, table, id, vector);
-      write.committedAt = performance.now();
-      commits.push(write.committedAt - sent);
-    });
-  }
-  await Promise.all(idle);
-  return { writes, commits };
-}
-
 async function measure(
   pair: Pair,
   options: { kind: LinkKind; table: string; kafkaBrokers: readonly string[] | undefined },
@@ -127,8 +89,10 @@ async function measure(
     const polling = poller.run();
     const { writes, commits } = await writeOnSchedule(clients, source, {
       table,
+      prefix: 'timed',
       count: warmUpWrites + seconds * writesPerSecond,
-      poller,
+      writesPerSecond,
+      onSent: (one) => poller.expect(one),
     });
     poller.complete = true;
     await polling;

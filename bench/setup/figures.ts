@@ -50,6 +50,14 @@ export function finish(): void {
 /** Rounds of each measurement: 3 unless BENCH_ROUNDS says otherwise. */
 export const rounds = Number(process.env['BENCH_ROUNDS'] ?? 3);
 
+/** A size that BENCH_<name> may set. */
+export function size(name: string, otherwise: number): number {
+  const value = Number(process.env[`BENCH_${name}`] ?? otherwise);
+  if (!Number.isInteger(value) || value < 1)
+    throw new Error(`BENCH_${name} is ${process.env[`BENCH_${name}`]}: a whole number from 1 is needed`);
+  return value;
+}
+
 /** The full sizes, which take many minutes; otherwise bounded ones. */
 export const full = process.env['BENCH_FULL'] === '1';
 

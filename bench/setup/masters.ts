@@ -60,8 +60,11 @@ export async function startPair(log: LogKind): Promise<Pair> {
 export const addresses = (nodes: readonly TestMaster[]) =>
   nodes.map(({ name, zone, url }) => ({ name, zone, url, weight: 1 }));
 
-export const definition = (index: CollectionDefinition['index']): CollectionDefinition => ({
-  dimension,
+export const definition = (
+  index: CollectionDefinition['index'],
+  ofDimension = dimension,
+): CollectionDefinition => ({
+  dimension: ofDimension,
   metric: 'cosine',
   vectorType: 'vector',
   shards: 64,
@@ -76,8 +79,9 @@ export async function makeCollection(
   nodes: readonly TestMaster[],
   name: string,
   index: CollectionDefinition['index'],
+  ofDimension = dimension,
 ): Promise<void> {
-  await createCollection({ nodes: addresses(nodes), name, definition: definition(index) });
+  await createCollection({ nodes: addresses(nodes), name, definition: definition(index, ofDimension) });
 }
 
 export async function removeCollection(nodes: readonly TestMaster[], name: string): Promise<void> {
@@ -89,8 +93,9 @@ export async function makePlainTable(
   client: pg.Client,
   name: string,
   index: CollectionDefinition['index'],
+  ofDimension = dimension,
 ): Promise<void> {
-  for (const statement of createTableStatements(ownTable(name, 1), definition(index)))
+  for (const statement of createTableStatements(ownTable(name, 1), definition(index, ofDimension)))
     await client.query(statement);
 }
 

@@ -6,7 +6,7 @@ import { startGuarded, type GuardedServer } from '#core/testing/guarded-server.o
 import { addresses, clusterName, type Pair } from './masters.ts';
 
 export interface ReplicatorOptions {
-  readonly pair: Pair;
+  readonly pair: Pick<Pair, 'masters'>;
   /** Names of the nodes that this process serves. */
   readonly serves: readonly string[];
   readonly kafkaBrokers?: readonly string[];

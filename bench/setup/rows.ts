@@ -4,18 +4,30 @@ import { arrayOf, jsonbArray, textArray } from '#core/postgres/binary-array.ts';
 
 export const dimension = 768;
 
+export interface RowShape {
+  readonly dimension: number;
+  /** Least length of the metadata's text. */
+  readonly metadataBytes: number;
+}
+export const wideRows: RowShape = { dimension, metadataBytes: 0 };
+/** 200 bytes of values: a key of 16, a vector of 16, metadata of 168. */
+export const smallRows: RowShape = { dimension: 3, metadataBytes: 168 };
+
 /** Parameters of one upsert of many rows. */
 export type Batch = readonly [ids: Buffer, embeddings: Buffer, metadata: Buffer];
 
 /** A small generator of floats in [-1, 1): a period of 2^32 gives millions of vectors none of which is another. */
 class Floats {
   #state: number;
+  readonly #dimension: number;
 
-  constructor(seed: number) {
+  constructor(seed: number, dimension: number) {
     this.#state = seed | 1;
+    this.#dimension = dimension;
   }
 
   vector(): Buffer {
+    const dimension = this.#dimension;
     const floats = new Float32Array(dimension);
     let state = this.#state;
     for (let at = 0; at < dimension; at += 1) {
@@ -36,15 +48,17 @@ class Floats {
 export class RowSource {
   readonly #floats: Floats;
   readonly #vectorOid: number;
+  readonly #metadataBytes: number;
 
-  private constructor(vectorOid: number, seed: number) {
+  private constructor(vectorOid: number, seed: number, shape: RowShape) {
     this.#vectorOid = vectorOid;
-    this.#floats = new Floats(seed);
+    this.#floats = new Floats(seed, shape.dimension);
+    this.#metadataBytes = shape.metadataBytes;
   }
 
-  static async of(client: pg.Client, seed = Date.now()): Promise<RowSource> {
+  static async of(client: pg.Client, shape = wideRows, seed = Date.now()): Promise<RowSource> {
     const found = await client.query<{ oid: string }>(`select 'public.vector'::regtype::oid::text as oid`);
-    return new RowSource(Number(found.rows[0]!.oid), seed);
+    return new RowSource(Number(found.rows[0]!.oid), seed, shape);
   }
 
   vector(): Buffer {
@@ -56,8 +70,18 @@ export class RowSource {
     return [
       textArray(ids),
       arrayOf(this.#vectorOid, vectors),
-      jsonbArray(ids.map((id) => JSON.stringify({ source: id }))),
+      jsonbArray(ids.map((id) => this.#metadata(id))),
     ];
+  }
+
+  #metadata(id: string): string {
+    const shortest = JSON.stringify({ source: id });
+    if (shortest.length >= this.#metadataBytes) return shortest;
+    const filler = this.#metadataBytes - JSON.stringify({ source: id, text: '' }).length;
+    return JSON.stringify({
+      source: id,
+      text: id.repeat(filler / id.length + 1).slice(0, Math.max(0, filler)),
+    });
   }
 
   /** Lazily, so that a large number of rows is never held at once. */

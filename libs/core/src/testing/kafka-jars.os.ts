@@ -54,6 +54,15 @@ const connectArtifacts: readonly Artifact[] = [
   logging,
 ];
 
+/** Debezium as it is run beside a Postgres, newer than the classes above: these only read what it would write. */
+const connectorVersion = '3.5.0.Final';
+const connectorArtifacts: readonly Artifact[] = [
+  { group: 'org.apache.kafka', name: 'connect-runtime', version: kafkaVersion },
+  { group: 'io.debezium', name: 'debezium-connector-postgres', version: connectorVersion },
+  logging,
+];
+export const connectorName = `Debezium ${connectorVersion} on Kafka Connect ${kafkaVersion}`;
+
 export type KafkaAvailability = { kind: 'available'; jars: string } | { kind: 'unavailable'; reason: string };
 
 let known: Promise<KafkaAvailability> | undefined;
@@ -89,6 +98,10 @@ export async function connectAvailable(): Promise<KafkaAvailability> {
     ? mavenJars(`connect-${kafkaVersion}-debezium-${debeziumVersion}`, connectArtifacts)
     : { kind: 'unavailable', reason: java };
 }
+
+/** Kafka Connect with Debezium's connector for Postgres. Whoever runs it brings its Java. */
+export const connectorJars = (): Promise<KafkaAvailability> =>
+  mavenJars(`connect-${kafkaVersion}-debezium-postgres-${connectorVersion}`, connectorArtifacts);
 
 async function mavenJars(name: string, artifacts: readonly Artifact[]): Promise<KafkaAvailability> {
   const folder = join(machineCacheDir(), name);
