@@ -18,7 +18,7 @@ export default {
   },
   moduleNameMapper: { '^#core/(.*)\\.ts$': '<rootDir>/libs/core/src/$1.ts' },
   // Most tests take milliseconds. What waits for servers does so for conditions, and on a busy machine that takes its time.
-  testTimeout: 30_000,
+  testTimeout: 120_000,
   testPathIgnorePatterns: ['/node_modules/', '/dist/'],
   // A cluster's data folder is large, and has files that end in .snap.
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.pgquorum/', '<rootDir>/.cache/'],

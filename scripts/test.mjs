@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * `npm test [suite…] [-- jest arguments]`: installs and builds what is missing, then runs all suites, or those that are named, with at most two
- * workers. What this machine cannot run is left out and said, with the reason. `--long` runs the long forms. The last line is the sum of all.
+ * `npm test [suite…] [-- jest arguments]`: installs and builds what is missing, then runs all suites, or those that are named. What
+ * this machine cannot run is left out and said, with the reason. `--long` runs the long forms. The last line is the sum of all.
  *
  * A file whose servers were too slow beside another file's is run once more, by itself, and named as unsteady when it passes then: never more
  * than three of them, and never one that looks for lost or diverging data in a random history, since there a single failure counts.
@@ -30,10 +30,14 @@ const suites = {
   containers: ['test/containers/'],
 };
 
-/** Suites that run real servers side by side. */
-const timed = ['contract', 'integration', 'scenarios', 'containers'];
+/**
+ * Suites that run real servers side by side, in one run of Jest. Their files wait for a third of their time, so three at once keep two cores busy, and a
+ * long calculation beside them takes nothing from them.
+ */
+const timed = ['contract', 'integration', 'simulation', 'scenarios', 'containers'];
+const workers = { timed: 3, others: 2 };
 /** Files of random histories: what fails once has failed. */
-const once = /convergence|single-writer|trigger-model|\/crdt\.test|\.property\./;
+const once = /convergence|simulation|single-writer|trigger-model|\/crdt\.test|\.property\./;
 const unsteadyMax = 3;
 
 const [suiteArguments, jestArguments] = splitAt(process.argv.slice(2), '--');
@@ -53,12 +57,14 @@ await buildWhatIsOld();
 
 const toRun = chosen.length > 0 ? chosen : Object.keys(suites);
 const left = whatToLeaveOut();
+const here = toRun.filter((name) => !left.has(name));
 const results = mkdtempSync(join(tmpdir(), 'pgquorum-results-'));
 const sum = { passed: 0, failed: 0, skipped: 0 };
 const skippedTests = [];
 const unsteady = [];
 try {
-  for (const name of toRun) addUp(await runSuite(name));
+  for (const name of here.filter((one) => !timed.includes(one))) addUp(await runSuites([name]));
+  addUp(await runSuites(here.filter((one) => timed.includes(one))));
 } finally {
   rmSync(results, { recursive: true, force: true });
 }
@@ -102,19 +108,22 @@ function kafkaProblem() {
     : "Kafka's jars come through Maven (Debian: apt-get install maven), or name a folder of them in PGQUORUM_TEST_KAFKA_LIBS";
 }
 
-/** The results of a suite's files: those of the second run where a file was run again. */
-async function runSuite(name) {
-  if (left.has(name)) return [];
-  process.stderr.write(`\n=== ${name}\n`);
+/** The results of the files of suites that run together: those of the second run where a file was run again. */
+async function runSuites(names) {
+  if (names.length === 0) return [];
+  const areTimed = timed.includes(names[0]);
+  const title = names.join('-');
+  process.stderr.write(`\n=== ${names.join(', ')}\n`);
   const root = projectRoot.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&');
-  const files = await runJest(name, ['--testPathPatterns', ...suites[name].map((one) => `^${root}/${one}`)]);
+  const patterns = names.flatMap((name) => suites[name]).map((one) => `^${root}/${one}`);
+  const atOnce = `--maxWorkers=${areTimed ? workers.timed : workers.others}`;
+  const files = await runJest(title, [atOnce, '--testPathPatterns', ...patterns]);
   const failed = files.filter(({ failures }) => failures > 0);
-  if (!timed.includes(name) || failed.length > unsteadyMax || failed.some(({ path }) => once.test(path)))
-    return files;
+  if (!areTimed || failed.length > unsteadyMax || failed.some(({ path }) => once.test(path))) return files;
   const again = [];
   for (const { path } of failed) {
-    process.stderr.write(`\n=== ${name}: ${path} once more, by itself\n`);
-    again.push(...(await runJest(`${name}-again`, ['--runTestsByPath', path])));
+    process.stderr.write(`\n=== ${path} once more, by itself\n`);
+    again.push(...(await runJest(`${title}-again`, ['--runTestsByPath', path])));
   }
   const steadied = again.filter(({ failures, passed }) => failures === 0 && passed > 0);
   unsteady.push(...steadied.map(({ path }) => path));
@@ -130,8 +139,8 @@ async function runJest(name, selection) {
     'node_modules/jest/bin/jest.js',
   ];
   const jest = [
-    '--maxWorkers=2',
     '--passWithNoTests',
+    '--testSequencer=./scripts/longest-first.mjs',
     '--json',
     `--outputFile=${output}`,
     ...jestArguments,

@@ -27,7 +27,7 @@ async function print(code: string, env: Record<string, string> = {}): Promise<st
     const { stdout } = await promisify(execFile)(process.execPath, [file], {
       cwd: root,
       env: { ...process.env, ...env },
-      timeout: 60_000,
+      timeout: 200_000,
     });
     return stdout.trimEnd().split('\n');
   } finally {
@@ -39,7 +39,7 @@ test('the example of the algorithms prints what its comments say', async () => {
   const { code, expected } = await example(0);
   expect(expected.length).toBeGreaterThan(3);
   expect(await print(code)).toEqual(expected);
-});
+}, 240_000);
 
 test('the example of an embedded replicator prints what its comments say, and the process ends by itself', async () => {
   await using fresh = await freshNodes({ count: 2 });
@@ -47,4 +47,4 @@ test('the example of an embedded replicator prints what its comments say, and th
   expect(expected.length).toBeGreaterThan(4);
   const [eu, us] = fresh.nodes.map(({ url }) => url);
   expect(await print(code, { CLUSTER: fresh.cluster, EU_URL: eu!, US_URL: us! })).toEqual(expected);
-}, 120_000);
+}, 240_000);

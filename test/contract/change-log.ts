@@ -38,7 +38,7 @@ interface SeenWrite {
 }
 
 const deadlineMs = 30_000;
-jest.setTimeout(60_000);
+jest.setTimeout(120_000);
 
 /** `readers`: whether the log can be read by several at once. A slot has one reader. */
 export function changeLogContract(

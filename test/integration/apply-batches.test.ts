@@ -31,7 +31,7 @@ test('no transaction holds more changes than the batch size, and what is committ
     await arrived(cluster, 100);
     expect(await transactions(cluster)).toEqual(Array.from({ length: 100 / most }, () => most));
   }
-}, 60_000);
+}, 120_000);
 
 test('small commits linger for the sync interval and are applied together; a full batch does not wait for it', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -54,4 +54,4 @@ test('small commits linger for the sync interval and are applied together; a ful
   // What lingers is applied at the end.
   await cluster.stopEdges();
   expect(await transactions(cluster)).toEqual([5, 4, 1]);
-}, 60_000);
+}, 120_000);

@@ -81,4 +81,4 @@ test('nothing stays when a version is not what it was read as', async () => {
   expect(await cluster.query(1, 'select embedding::text as embedding from docs')).toEqual([
     { embedding: '[1,2,3]' },
   ]);
-}, 60_000);
+}, 120_000);

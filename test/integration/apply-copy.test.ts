@@ -65,7 +65,7 @@ test('keys and values with signs that mean something to copy arrive as they are'
   );
   expect(arrived.map(({ id }) => id).sort()).toEqual([...keys].sort());
   for (const { id, key } of arrived) expect(key).toBe(id);
-}, 60_000);
+}, 120_000);
 
 test('a row that a user inserts while many are copied in becomes a conflict, and nobody loses a row', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -83,7 +83,7 @@ test('a row that a user inserts while many are copied in becomes a conflict, and
       await cluster.query(place, `select key, kind, state from pgquorum.conflict where state = 'open'`),
     ).toEqual([{ key: 'k7', kind: 'insert-insert', state: 'open' }]);
   }
-}, 60_000);
+}, 120_000);
 
 test('of many new rows only that one waits which a unique index does not let in', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -103,7 +103,7 @@ test('of many new rows only that one waits which a unique index does not let in'
   });
   await settled(cluster);
   await expectAlike(cluster);
-}, 60_000);
+}, 120_000);
 
 test('a table that can not be copied into is written by other statements', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -119,4 +119,4 @@ test('a table that can not be copied into is written by other statements', async
   await settled(cluster);
   await expectAlike(cluster);
   expect(await cluster.query(1, 'select count(*)::int as rows from docs')).toEqual([{ rows: 100 }]);
-}, 60_000);
+}, 120_000);

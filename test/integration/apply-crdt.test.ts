@@ -70,7 +70,7 @@ test('operations on three masters at once add up, without a conflict', async () 
   for (const place of [0, 1, 2])
     expect(await values(cluster, place, 'k1')).toMatchObject({ tags: ['t0', 't1', 't2'] });
   await expectAlike(cluster);
-}, 60_000);
+}, 120_000);
 
 test('operations on a row that another master deleted leave a record of it everywhere, and count again once it is restored', async () => {
   await using cluster = await openCluster(3);
@@ -110,7 +110,7 @@ test('operations on a row that another master deleted leave a record of it every
     expect((await openRecords(cluster, place)).map(({ key }) => key)).toEqual(['b']);
   }
   await expectAlike(cluster);
-}, 60_000);
+}, 120_000);
 
 test('a plain update keeps the fields, in the transaction of an operation and beside it', async () => {
   await using cluster = await openCluster(2);
@@ -131,7 +131,7 @@ test('a plain update keeps the fields, in the transaction of an operation and be
     ]);
   }
   await expectAlike(cluster);
-}, 60_000);
+}, 120_000);
 
 test('operations of many clients on all masters at once, with rows written, deleted and inserted between them, end alike', async () => {
   await using cluster = await openCluster(3);
@@ -208,4 +208,4 @@ test('an operation that a dropped repeat of a request had seen is superseded on 
     expect((await openRecords(cluster, place)).map(({ kind, row }) => [kind, row?.metadata])).toEqual([
       ['delete-update', '{"by": "request"}'],
     ]);
-}, 60_000);
+}, 120_000);

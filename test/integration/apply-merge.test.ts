@@ -73,7 +73,7 @@ test('concurrent writes on three masters end in the same winner everywhere, with
       (await conflicts(cluster, place)).filter((record) => record.key === 'k1').map((record) => record.state),
     ).toEqual(['superseded', 'superseded']);
   await expectAlike(cluster);
-}, 60_000);
+}, 120_000);
 
 test('equal times are decided by the number of the node, alike on both', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -87,7 +87,7 @@ test('equal times are decided by the number of the node, alike on both', async (
   await settled(cluster);
   await expectAlike(cluster);
   expect(await cluster.query(0, `select metadata ->> 'by' as by from docs`)).toEqual([{ by: '2' }]);
-}, 60_000);
+}, 120_000);
 
 test('with one writer, whatever it does, there is never a conflict record', async () => {
   await using cluster = await foundTestCluster({ count: 3, collections: ['docs'] });
@@ -112,7 +112,7 @@ test('with one writer, whatever it does, there is never a conflict record', asyn
   await settled(cluster);
   await expectAlike(cluster);
   for (const place of [0, 1, 2]) expect(await conflicts(cluster, place)).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test('a single writer that moves from master to master leaves none either', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -128,7 +128,7 @@ test('a single writer that moves from master to master leaves none either', asyn
   const lines = await expectAlike(cluster);
   expect(lines).toHaveLength(2);
   for (const place of [0, 1]) expect(await conflicts(cluster, place)).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test.each([false, true])(
   'changes that are delivered again change nothing (origin privileges: %s)',
@@ -210,7 +210,7 @@ test('the number of lanes may change between runs: no lane forgets what another 
   }
   expect((await cluster.query(1, 'select from docs')).length).toBe(500);
   expect(await conflicts(cluster, 1)).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test.each([
   [true, 18],
@@ -277,7 +277,7 @@ test('requests are remembered on every replica, and a repeat on another master i
       ]),
     ).toEqual([{ origin: 1 }, { origin: 2 }]);
   }
-}, 60_000);
+}, 120_000);
 
 test('records are the same on every master, whatever time zone a database has', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -305,7 +305,7 @@ test('records are the same on every master, whatever time zone a database has', 
   expect(await eventually('a record', async () => (await conflicts(cluster, 1))[0])).toMatchObject({
     row: { at: '2026-01-31 12:00:00+00', raw: '\\x00ff5c' },
   });
-}, 60_000);
+}, 120_000);
 
 test('a replication origin that another session has is no obstacle: versions say themselves who wrote them', async () => {
   await using cluster = await foundTestCluster({ count: 2, originPrivileges: true, collections: ['docs'] });
@@ -323,4 +323,4 @@ test('a replication origin that another session has is no obstacle: versions say
   const back = cluster.edges.find((edge) => edge.target === cluster.nodes[0])!;
   expect([back.counts.written, back.counts.skipped]).toEqual([0, 0]);
   await Promise.all(holders.map((holder) => holder.close()));
-}, 60_000);
+}, 120_000);

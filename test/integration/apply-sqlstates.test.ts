@@ -167,7 +167,7 @@ test('no error leaks into the next transaction of its session', async () => {
   } finally {
     await session.close();
   }
-}, 60_000);
+}, 120_000);
 
 test('a session that is ended, a database that takes no writes and a lock that is held for long only delay', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs', 'others'] });
@@ -220,4 +220,4 @@ test('a session that is ended, a database that takes no writes and a lock that i
     const [origin, target] = await cluster.states(collection);
     expect(target).toEqual(origin);
   }
-}, 60_000);
+}, 120_000);

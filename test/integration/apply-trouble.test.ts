@@ -85,7 +85,7 @@ test('a column that is missing on the target pauses that collection only; nothin
   await expectAlike(cluster, 'drifting');
   expect(await ids(cluster, 1, 'drifting')).toEqual(['a', 'c', 'd']);
   expect(await pauses(cluster)).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test('a column of another type on the target pauses its collection until it is the same', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -103,7 +103,7 @@ test('a column of another type on the target pauses its collection until it is t
   await cluster.query(1, 'alter table docs alter n type bigint');
   await unpaused(cluster);
   await expectAlike(cluster, 'docs');
-}, 60_000);
+}, 120_000);
 
 test('a row that the target refuses becomes a dead letter with its payload, and the stream goes on', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs', 'others'] });
@@ -134,7 +134,7 @@ test('a row that the target refuses becomes a dead letter with its payload, and 
   await cluster.query(0, `update docs set metadata = '{"n":4}' where id = 'poison'`);
   await cluster.caughtUp();
   await expectAlike(cluster, 'docs');
-}, 60_000);
+}, 120_000);
 
 test('a row that a unique index refuses waits for the other one to move, and is a dead letter when that never does', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -180,7 +180,7 @@ test('a row that a unique index refuses waits for the other one to move, and is 
     async () =>
       JSON.stringify(await cluster.state(0, 'docs')) === JSON.stringify(await cluster.state(1, 'docs')),
   );
-}, 60_000);
+}, 120_000);
 
 test('a row whose foreign key waits for the parent arrives with it', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['parents', 'docs'] });
@@ -196,7 +196,7 @@ test('a row whose foreign key waits for the parent arrives with it', async () =>
   await unpaused(cluster);
   expect(await ids(cluster, 1, 'docs')).toEqual(['child']);
   expect(await deadLetters(cluster)).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test('permission lost on the target pauses the collection, and it goes on when it is back', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs', 'others'] });
@@ -210,7 +210,7 @@ test('permission lost on the target pauses the collection, and it goes on when i
   await cluster.asSuper(1, `alter table docs owner to pgquorum`);
   await unpaused(cluster);
   await expectAlike(cluster, 'docs');
-}, 60_000);
+}, 120_000);
 
 const changingTrigger = (event: string, body: string) => `
   create function public.meddle() returns trigger language plpgsql as $$ begin ${body} end $$;
@@ -255,7 +255,7 @@ test('a trigger beside a column that is an array is found out too', async () => 
   await cluster.query(0, `insert into docs values ('a', '[1,2,3]', '{}', '{x,y}')`);
   await cluster.caughtUp();
   expect(await pauses(cluster)).toMatchObject([{ collection: 'docs', code: 'schema_drift' }]);
-}, 60_000);
+}, 120_000);
 
 test.each([18, 16] as const)(
   'with the privilege on Postgres %i neither triggers nor cascades of users run during apply',
@@ -307,7 +307,7 @@ test('without the privilege cascades run during apply too, and the masters agree
   await expectAlike(cluster, 'parents');
   expect(await ids(cluster, 1, 'docs')).toEqual([]);
   expect(await deadLetters(cluster)).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 /** A log that holds what was read before, and nothing more. */
 const replay = (batches: readonly LogBatch[], origin: NodeNumber): ChangeLogReader => ({
@@ -367,7 +367,7 @@ test('changes of a collection that was dropped meanwhile stop nothing, and never
   await expectAlike(cluster, 'docs');
   expect(await ids(cluster, 0, 'docs')).toEqual(['mine', 'new']);
   expect(await pauses(cluster)).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test('a collection that was never written is no earlier one: the first write of its successor counts', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -377,4 +377,4 @@ test('a collection that was never written is no earlier one: the first write of 
   await cluster.query(0, `insert into docs values ('first', '[1,2,3]')`);
   await cluster.caughtUp();
   expect(await ids(cluster, 1, 'docs')).toEqual(['first']);
-}, 60_000);
+}, 120_000);

@@ -208,7 +208,7 @@ test('generated columns are made anew on the target, identity columns keep their
     { id: 'b', size: 11, serial: 2 },
     { id: 'c', size: 8, serial: 1 },
   ]);
-}, 60_000);
+}, 120_000);
 
 test('a losing row of a wide table fits into its record', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -224,4 +224,4 @@ test('a losing row of a wide table fits into its record', async () => {
   );
   expect(Object.keys(record!.row)).toHaveLength(123);
   expect([record!.row.c119, record!.row.c110]).toEqual(['119', '{110}']);
-}, 60_000);
+}, 120_000);

@@ -47,7 +47,7 @@ test('a user deletes and inserts keys again in one transaction while apply waits
     'row (updated,',
   ]);
   expect(lines.filter((line) => line.startsWith('conflict'))).toHaveLength(2);
-}, 60_000);
+}, 120_000);
 
 test('a user who has inserted a row and is on the way to its tombstone never meets apply coming the other way', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -91,7 +91,7 @@ test('a user who has inserted a row and is on the way to its tombstone never mee
     async () => (await cluster.query(1, 'select from pgquorum.parked')).length === 0,
   );
   await expectAlike(cluster);
-}, 60_000);
+}, 120_000);
 
 test('a user inserts a key whose tombstone apply replaces: the user never meets a deadlock', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -113,7 +113,7 @@ test('a user inserts a key whose tombstone apply replaces: the user never meets 
     await cluster.caughtUp();
     await expectAlike(cluster);
   }
-}, 60_000);
+}, 120_000);
 
 test('users who write in any order while apply writes the same keys only ever wait', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -149,7 +149,7 @@ test('users who write in any order while apply writes the same keys only ever wa
   );
   await expectAlike(cluster);
   for (const edge of cluster.edges) expect(edge.failures).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test('a row that a user locks for long holds up neither its lane nor its batch, and its change arrives afterwards', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -179,7 +179,7 @@ test('a row that a user locks for long holds up neither its lane nor its batch, 
   );
   await expectAlike(cluster);
   expect(await cluster.query(1, 'select from pgquorum.dead_letter')).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test('a row without a version is stamped before it is compared, reported, and told to the others', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -207,7 +207,7 @@ test('a row without a version is stamped before it is compared, reported, and to
       { key: 'same', loser_origin: 2, hlc: '0', metadata: '{"behind": 1}', state: 'open' },
     ]);
   }
-}, 60_000);
+}, 120_000);
 
 test('a row put over a tombstone, or taken away, behind the triggers does not stop its key', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -265,7 +265,7 @@ test('a row put over a tombstone, or taken away, behind the triggers does not st
     'nothing is parked',
     async () => (await cluster.query(1, 'select from pgquorum.parked')).length === 0,
   );
-}, 60_000);
+}, 120_000);
 
 async function expectAlikeRows(cluster: TestCluster, where: string): Promise<Record<string, unknown>[]> {
   const [one, two] = await Promise.all(

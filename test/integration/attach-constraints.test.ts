@@ -53,7 +53,7 @@ test('a unique constraint that was allowed is kept by each master: a row that do
     );
     expect(await rowsOf(cluster, place, 'users')).toHaveLength(4);
   }
-}, 60_000);
+}, 120_000);
 
 test('rows with a foreign key wait for their parents and are never dropped; actions between collections are refused', async () => {
   await using cluster = await foundTestCluster({ count: 2 });
@@ -97,7 +97,7 @@ test('rows with a foreign key wait for their parents and are never dropped; acti
     },
   });
   await attachAll(cluster, 'cascading', { ...table, allow: { triggers: ['acts'] } });
-}, 60_000);
+}, 120_000);
 
 test('where the role may switch them off, triggers and actions of users do not run again, so nothing is refused for them', async () => {
   await using cluster = await foundTestCluster({ count: 2, originPrivileges: true });
@@ -119,4 +119,4 @@ test('where the role may switch them off, triggers and actions of users do not r
     { id: 4, n: 1 },
     { id: 5, n: 1 },
   ]);
-}, 60_000);
+}, 120_000);

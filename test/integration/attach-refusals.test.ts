@@ -184,7 +184,7 @@ test('keys that several masters would draw alike are refused with the statements
   );
   expect(new Set(drawn.flat().map(({ id }) => id)).size).toBe(200);
   await detachCollection({ nodes: cluster.nodes.map(({ address }) => address), name: 'drawn' });
-}, 60_000);
+}, 120_000);
 
 test('detach leaves the schema and the rows as they were, and the table can be attached again', async () => {
   await cluster.query(
@@ -239,4 +239,4 @@ test('detach leaves the schema and the rows as they were, and the table can be a
     expect(await cluster.query(place, `select count(*)::int as n, sum(twice)::int as sum from kept`)).toEqual(
       [{ n: 20, sum: 2 * (9 * 2 + 11 * 3 - 2 + 5) }],
     );
-}, 60_000);
+}, 120_000);

@@ -132,7 +132,7 @@ test('odd names, other schemas, many vector columns, generated, identity and def
   expect(
     await cluster.query(0, `select count(*)::int as n from ${table} where mood = 'good' and length > 7`),
   ).toEqual([{ n: 50 }]);
-}, 60_000);
+}, 120_000);
 
 test('estates that overlap become one: what is equal is shared without being sent, what differs has its later row win, with the other one kept', async () => {
   await using cluster = await replicatedCluster();
@@ -176,7 +176,7 @@ test('estates that overlap become one: what is equal is shared without being sen
   }
   // What was equal was not written anywhere.
   expect(cluster.edges.every((edge) => edge.counts.written <= 23)).toBe(true);
-}, 60_000);
+}, 120_000);
 
 test('a backfill that is stopped again and again goes on where it was, while users write on every master', async () => {
   await using cluster = await replicatedCluster();

@@ -41,7 +41,7 @@ test('a second reader of a slot is refused, and an edge, which alone may read it
   expect(await cluster.state(1, 'docs')).toEqual(await cluster.state(0, 'docs'));
   expect(await problem(cluster)).toBeNull();
   expect(edge.failures).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test('a slot that is gone, or made anew under the same name, is position_lost and shown', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -63,7 +63,7 @@ test('a slot that is gone, or made anew under the same name, is position_lost an
   expect(
     await cluster.query(1, 'select problem_since is not null as told from pgquorum.source where origin = 1'),
   ).toEqual([{ told: true }]);
-}, 60_000);
+}, 120_000);
 
 test('a slot of another plugin or database is not taken for ours', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -75,7 +75,7 @@ test('a slot of another plugin or database is not taken for ours', async () => {
     code: 'position_lost',
     detail: expect.stringContaining('belongs to another database'),
   });
-}, 60_000);
+}, 120_000);
 
 test.each([18, 16] as const)(
   'a publication that was dropped and remade on Postgres %i is position_lost: what was written meanwhile was skipped',
@@ -117,7 +117,7 @@ test('a table that was taken out of the publication is position_lost', async () 
     return problem(cluster);
   };
   expect(await eventually('the loss is shown', shown)).toMatch(/position_lost.* does not get public\.docs/);
-}, 60_000);
+}, 120_000);
 
 test('a commit that begins exactly at the confirmed position is delivered after a restart', async () => {
   await using masters = await startMasters({ count: 2, settings: { autovacuum: 'off' } });
@@ -182,7 +182,7 @@ test('the server is never told more than was confirmed, also by its own question
   expect(again.writes.map((change) => change.key[0])).toEqual(
     Array.from({ length: 10 }, (_, n) => `k${n + 10}`),
   );
-}, 60_000);
+}, 120_000);
 
 test('unrelated WAL does not hold the slot back, nor does it reach the peer', async () => {
   await using masters = await startMasters({ count: 2 });
@@ -227,7 +227,7 @@ test('unrelated WAL does not hold the slot back, nor does it reach the peer', as
   });
   expect(edge.counts.written).toBe(1);
   expect(edge.failures).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test('rows of all sizes arrive byte for byte while many wait', async () => {
   await using cluster = await foundTestCluster({ count: 2 });
@@ -295,4 +295,4 @@ test('a collection dropped and created again does not get what was written into 
   await reading.until('the new one', ({ writes }) => writes.some((change) => change.key[0] === 'new'));
   expect(reading.writes.map((change) => change.key[0])).toEqual(['new']);
   expect((await startOf(cluster, 0, 1)).source.slot).toBe(`pgquorum_${cluster.cluster}_1_2`);
-}, 60_000);
+}, 120_000);

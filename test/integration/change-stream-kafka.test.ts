@@ -16,7 +16,7 @@ const availability = await kafkaAvailable();
 if (availability.kind === 'unavailable')
   process.stderr.write(`skipped: streams of changes from Kafka (${availability.reason})\n`);
 const describeWithKafka = availability.kind === 'available' ? describe : describe.skip;
-jest.setTimeout(60_000);
+jest.setTimeout(120_000);
 
 describeWithKafka('streams of changes from Kafka', () => {
   let fresh: FreshNodes;

@@ -8,7 +8,7 @@ import { ChangeListener, listen } from './change-listener.ts';
 import { startGateway, type TestGateway } from './gateway-fixture.ts';
 import { GrpcClient } from './grpc-client.ts';
 
-jest.setTimeout(60_000);
+jest.setTimeout(120_000);
 
 const key = 'the-key';
 const headers = { 'x-api-key': key };

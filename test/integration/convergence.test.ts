@@ -73,7 +73,7 @@ describe.each(combinations)(
           (masters) => run(combination, masters),
         );
       },
-      long ? 1_800_000 : 400_000,
+      long ? 1_800_000 : 900_000,
     );
   },
 );

@@ -40,7 +40,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await cluster[Symbol.asyncDispose]();
   rmSync(folder, { recursive: true });
-}, 30_000);
+}, 120_000);
 
 describe.each([
   ['module', 'module:merge.ts'],
@@ -106,7 +106,7 @@ test('another text of the resolver is another version, and records say which one
   expect((await cluster.rows('versions', 'c'))[0]!.metadata).toEqual({ tags: ['n1'] });
   await cluster.everywhere(mergeFunction('none'));
   expect(await decidedBy('d')).toBe(first);
-}, 60_000);
+}, 120_000);
 
 describe('a resolver that fails', () => {
   beforeAll(async () => {

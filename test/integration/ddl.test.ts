@@ -11,7 +11,7 @@ import { startReplicator } from '../../apps/replicator/src/app.module.ts';
 import { settingsFor, startGateway, type TestGateway } from './gateway-fixture.ts';
 import { GrpcClient } from './grpc-client.ts';
 
-jest.setTimeout(60_000);
+jest.setTimeout(120_000);
 
 const places = [0, 1, 2];
 let masters: Masters;
@@ -230,7 +230,7 @@ test('a table that somebody holds on one master is altered on none until it is f
   expect(new Set(await columns('held'))).toEqual(
     new Set(['embedding vector(3), id text, metadata jsonb, n integer']),
   );
-}, 60_000);
+}, 120_000);
 
 test('a statement that rows refuse stands nowhere, and says on which masters without showing the rows', async () => {
   await create('texts');
@@ -288,7 +288,7 @@ test('indexes are made and dropped on every master, one that was cut off is made
   await replicate();
   expect((await ends(id)).state).toBe('done');
   expect(await indexes()).toEqual(both('again'));
-}, 60_000);
+}, 120_000);
 
 test('a statement that was committed on one master only is finished on the others by the next runner', async () => {
   await create('half');
@@ -307,7 +307,7 @@ test('a statement that was committed on one master only is finished on the other
     { id: 'a', n: 4 },
     { id: 'b', n: 3 },
   ]);
-}, 60_000);
+}, 120_000);
 
 test('while a master is down nothing is altered anywhere; the job says so, and goes on when it is back', async () => {
   await create('down');

@@ -11,7 +11,7 @@ import { GrpcClient } from './grpc-client.ts';
 const apiKey = 'the-key';
 const headers = { 'x-api-key': apiKey };
 let cluster: TestCluster;
-jest.setTimeout(60_000);
+jest.setTimeout(120_000);
 let gateway: TestGateway;
 
 interface Letter {

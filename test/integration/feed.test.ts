@@ -119,7 +119,7 @@ test('losing the origin while the position is saved ends the feed with an error,
   });
   process.off('unhandledRejection', note);
   expect(unhandled).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test('after an append that the log refused no later one moves the position', async () => {
   await withFeed(async ({ client, feed, keys }) => {
@@ -152,4 +152,4 @@ test('after an append that the log refused no later one moves the position', asy
     feed();
     await holds(async () => expect(new Set(await keys())).toEqual(new Set(['a', 'b', 'c', 'd'])));
   });
-}, 60_000);
+}, 120_000);

@@ -165,7 +165,7 @@ test('nothing is folded while a master has not heard, or was not heard, and a re
     });
   }
   await expectAlike(cluster);
-}, 60_000);
+}, 120_000);
 
 test('what a master has parked it has not seen, whatever its progress says', async () => {
   await using cluster = await openCluster(2);
@@ -183,7 +183,7 @@ test('what a master has parked it has not seen, whatever its progress says', asy
   await foldAll(cluster, folders);
   await expectAlike(cluster);
   for (const place of places) expect((await valuesOf(cluster, place))['k0']).toEqual({ stock: 1, views: 1 });
-}, 60_000);
+}, 120_000);
 
 test('a key that someone has locked is left alone, waited for shortly, and folded once it is free', async () => {
   await using cluster = await openCluster(2);
@@ -197,7 +197,7 @@ test('a key that someone has locked is left alone, waited for shortly, and folde
   expect(await unfolded(cluster, 0)).toBe(1);
   await user.query('commit');
   await foldAll(cluster, folders);
-}, 60_000);
+}, 120_000);
 
 test('a deleted row is left alone; restored, it is folded and counts what it counted', async () => {
   await using cluster = await openCluster(1);
@@ -215,7 +215,7 @@ test('a deleted row is left alone; restored, it is folded and counts what it cou
   await settled(cluster);
   await foldAll(cluster, folders);
   for (const place of places) expect((await valuesOf(cluster, place))['k0']).toEqual({ stock: 4, views: 1 });
-}, 60_000);
+}, 120_000);
 
 test('a sequence that has gone back gives folds a dot of their own all the same', async () => {
   await using cluster = await openCluster(1);
@@ -239,7 +239,7 @@ test('a sequence that has gone back gives folds a dot of their own all the same'
     expect(await unfolded(cluster, place)).toBe(0);
   }
   await expectAlike(cluster);
-}, 60_000);
+}, 120_000);
 
 test('keys of several columns, of types other than text, are found', async () => {
   await using cluster = await foundTestCluster({ count: 2 });
@@ -271,4 +271,4 @@ test('keys of several columns, of types other than text, are found', async () =>
   const cells = `select v."Part" as part, l.value -> 'f' -> 'stock' -> 'p' -> '${cluster.nodes[0]!.number}' as cell from pgquorum.version_pairs v, jsonb_each(v.crdt) l order by 1`;
   for (const place of [0, 1])
     expect(await cluster.query(place, cells)).toEqual([-1, 0, 1].map((part) => ({ part, cell: [2, 0] })));
-}, 60_000);
+}, 120_000);

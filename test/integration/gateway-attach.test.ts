@@ -33,7 +33,7 @@ afterAll(async () => {
   await replicator.close();
   await gateway[Symbol.asyncDispose]();
   await fresh[Symbol.asyncDispose]();
-}, 60_000);
+}, 120_000);
 
 const jobDone = (id: string) =>
   eventually(
@@ -93,7 +93,7 @@ test('a table is attached by a job that says done when its rows are on all maste
     status: 404,
     body: { code: 'collection_not_found' },
   });
-}, 60_000);
+}, 120_000);
 
 test('what can not be attached is refused with every reason, and requests that are no good by their field', async () => {
   await gateway.sql(1, 'create unlogged table public.bad (id integer, email text unique)');
@@ -129,7 +129,7 @@ test('what can not be attached is refused with every reason, and requests that a
     status: 409,
     body: { code: 'not_attached' },
   });
-}, 60_000);
+}, 120_000);
 
 test('gRPC has the same verbs', async () => {
   using client = new GrpcClient(gateway.gateway.grpcPort);
@@ -147,7 +147,7 @@ test('gRPC has the same verbs', async () => {
   });
   await client.call('Collections', 'Detach', { name: 'by_grpc' });
   expect((await gateway.send('GET', '/v1/collections/by_grpc')).status).toBe(404);
-}, 60_000);
+}, 120_000);
 
 test('routes address rows of an attached table by the text of its key, whatever that is, and say what they can not do', async () => {
   await gateway.sql(
@@ -261,7 +261,7 @@ test('routes address rows of an attached table by the text of its key, whatever 
       code: 'not_supported',
       detail: expect.stringMatching(/no fixed dimension/),
     });
-}, 60_000);
+}, 120_000);
 
 test('what differed between the estates is a conflict, which a call resolves or restores with all its columns', async () => {
   for (const node of [0, 1])
@@ -301,4 +301,4 @@ test('what differed between the estates is a conflict, which a call resolves or 
       const [resolved, restored] = rows as { v: string; doc: object; note: string }[];
       return resolved?.v === '[9,9]' && restored !== undefined && restored.note !== before[0]!.note;
     });
-}, 60_000);
+}, 120_000);

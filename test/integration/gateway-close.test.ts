@@ -13,4 +13,4 @@ test('a connection on which nothing was asked yet holds no gateway up', async ()
   await gateway[Symbol.asyncDispose]();
   await ended;
   expect(socket.destroyed).toBe(true);
-}, 30_000);
+}, 120_000);

@@ -265,4 +265,4 @@ test('a position that is forgotten is refused, and a stream that ends with its g
   const next = await found('j');
   await last.until(1);
   expect(last.told[0]!.data['conflictId']).toBe(next);
-}, 60_000);
+}, 120_000);

@@ -168,7 +168,7 @@ test('a collection and its vectors are made, read, found and deleted', async () 
   expect(
     await call('pgquorum.v1.Vectors/Delete', { collection: 'docs', ids: ['a', 'nothing'] }),
   ).toMatchObject({ results: [{ id: 'a' }, { error: { code: 'vector_not_found' } }] });
-}, 30_000);
+}, 120_000);
 
 test('errors carry their code', async () => {
   expect(
@@ -275,7 +275,7 @@ test('a deadline and a cancellation end a write that waits', async () => {
   expect(await call('pgquorum.v1.Vectors/Get', { collection: 'docs', ids: ['locked'] })).toMatchObject({
     results: [{ id: 'locked', embedding: null }],
   });
-}, 30_000);
+}, 120_000);
 
 test('nodes, health, lag, replicas and conflicts are told', async () => {
   expect(await call('pgquorum.v1.Cluster/ListNodes', {})).toMatchObject({

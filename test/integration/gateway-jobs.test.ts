@@ -9,7 +9,7 @@ import { openCluster } from '#core/topology/open-cluster.pg.ts';
 import { settingsFor, startGateway, type Answer, type TestGateway } from './gateway-fixture.ts';
 import { GrpcClient } from './grpc-client.ts';
 
-jest.setTimeout(60_000);
+jest.setTimeout(120_000);
 
 let masters: Masters;
 let gateway: TestGateway;

@@ -34,7 +34,7 @@ test('a write of a row that its owner can not see is refused, not told to the ot
   await cluster.asSuper(0, `update docs set id = 'e', metadata = '{"by":2}' where id = 'a'`);
   await cluster.caughtUp();
   for (const place of [0, 1]) expect(await rows(cluster, place)).toEqual([{ id: 'e', by: '2' }]);
-}, 60_000);
+}, 120_000);
 
 test('a row that apply can not see pauses its collection, and is not stamped as deleted', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -61,4 +61,4 @@ test('a row that apply can not see pauses its collection, and is not stamped as 
   );
   await cluster.caughtUp();
   for (const place of [0, 1]) expect(await rows(cluster, place)).toEqual([{ id: 'a', by: '0' }]);
-}, 60_000);
+}, 120_000);

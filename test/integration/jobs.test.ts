@@ -12,7 +12,7 @@ import { foundTestCluster, listeningLogger, type TestCluster } from '#core/testi
 import { eventually } from '#core/testing/wait.process.ts';
 import { steps, stepsTable } from './jobs/steps.ts';
 
-jest.setTimeout(60_000);
+jest.setTimeout(120_000);
 
 let cluster: TestCluster;
 const stops: (() => Promise<void>)[] = [];

@@ -27,7 +27,7 @@ if (availability.kind === 'unavailable')
   process.stderr.write(`skipped: the Kafka change log (${availability.reason})\n`);
 const describeWithKafka = availability.kind === 'available' ? describe : describe.skip;
 
-jest.setTimeout(60_000);
+jest.setTimeout(120_000);
 
 describeWithKafka('the topic of an origin', () => {
   test('is made with settings under which no change disappears unseen', async () => {

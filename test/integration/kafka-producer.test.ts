@@ -12,7 +12,7 @@ if (availability.kind === 'unavailable')
   process.stderr.write(`skipped: the producer for Kafka (${availability.reason})\n`);
 const describeWithKafka = availability.kind === 'available' ? describe : describe.skip;
 
-jest.setTimeout(60_000);
+jest.setTimeout(120_000);
 
 function batchOf(partition: number, count: number, valueBytes = 10): PartitionBatch {
   const bytes = new BackwardBytes(256);

@@ -19,7 +19,7 @@ import { GrpcClient } from './grpc-client.ts';
 import { pgbouncerPath, startPgBouncer } from './preflight/pgbouncer.ts';
 import { PoolingProxy } from './preflight/pooling-proxy.ts';
 
-jest.setTimeout(60_000);
+jest.setTimeout(120_000);
 
 const look = (
   nodes: readonly Pick<TestNode, 'name' | 'url'>[],
@@ -179,7 +179,7 @@ test('slots and senders that others use are missed, those of the cluster are not
   expect(await slots('other')).toEqual(['2 replication slots, 2 of them used by others: 0 left, 1 needed']);
   expect(checks(await look(masters.nodes, 'other'))).toContain('identity');
   await cluster.query(0, `select pg_drop_replication_slot('a_users')`);
-}, 60_000);
+}, 120_000);
 
 test('a node that can not be reached, a wrong password and a database listed twice are findings of their own', async () => {
   await using fresh = await freshNodes({ count: 2 });
@@ -269,7 +269,7 @@ test('the route makes a job whose result is the report; so does gRPC', async () 
   } finally {
     await replicator.close();
   }
-}, 60_000);
+}, 120_000);
 
 test('pgquorum doctor prints the findings with their statements, and fails while there are errors', async () => {
   await using fresh = await freshNodes({ count: 2 });
@@ -292,4 +292,4 @@ test('pgquorum doctor prints the findings with their statements, and fails while
   expect(json.code).toBe(1);
   expect((JSON.parse(json.out) as PreflightReport).findings.map(({ check }) => check)).toContain('fsync');
   expect((await run('--odd')).code).toBe(2);
-}, 60_000);
+}, 120_000);

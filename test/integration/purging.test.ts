@@ -120,7 +120,7 @@ test('what was deleted and purged stays away when it comes once more, in a recor
   expect(restored).toMatchObject({ status: 200 });
   await cluster.caughtUp();
   for (const place of [0, 1]) expect(await rows(cluster, place)).toEqual([{ id: 'k', metadata: { n: 2 } }]);
-}, 60_000);
+}, 120_000);
 
 test('a purged row can be restored where its key is absent, and counts as a new write everywhere', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -140,7 +140,7 @@ test('a purged row can be restored where its key is absent, and counts as a new 
     expect(await rows(cluster, place)).toEqual([{ id: 'k', metadata: { n: 1 } }]);
     expect(await records(cluster, place)).toMatchObject([{ kind: 'returned', state: 'restored' }]);
   }
-}, 60_000);
+}, 120_000);
 
 test('a write of a master that has deleted a tombstone is no conflict where that still stands', async () => {
   await using cluster = await foundTestCluster({ count: 2, collections: ['docs'] });
@@ -162,7 +162,7 @@ test('a write of a master that has deleted a tombstone is no conflict where that
   const [first, second] = await cluster.states('docs');
   expect(second).toEqual(first);
   for (const place of [0, 1]) expect(await records(cluster, place)).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test('a counter is told once every transaction that drew one up to it has ended', async () => {
   await using cluster = await foundTestCluster({ count: 1, collections: ['docs'] });
@@ -183,4 +183,4 @@ test('a counter is told once every transaction that drew one up to it has ended'
   expect(told).toBe(null);
   await writing.query('commit');
   expect(await asked).toBeGreaterThan(before);
-}, 60_000);
+}, 120_000);

@@ -14,7 +14,7 @@ const env = {
   PGQUORUM_LAG_EXCEEDED_MS: '5000',
   PGQUORUM_METRICS_PORT: '0',
 };
-jest.setTimeout(60_000);
+jest.setTimeout(120_000);
 let gateway: TestGateway;
 let replicator: INestApplicationContext;
 let client: GrpcClient;
@@ -44,7 +44,7 @@ afterAll(async () => {
   client[Symbol.dispose]();
   await replicator.close();
   await gateway[Symbol.asyncDispose]();
-}, 60_000);
+}, 120_000);
 
 const clusterOf = async (of: TestGateway): Promise<string> =>
   (await of.sql<{ cluster: string }>(0, 'select cluster from pgquorum.node'))[0]!.cluster;

@@ -42,7 +42,7 @@ test('changes of a table as it was, which arrive when all masters have altered i
     { id: 'b', n: '12' },
     { id: 'd', n: 'new' },
   ]);
-}, 60_000);
+}, 120_000);
 
 test('through Kafka it is the same', async () => {
   await using kafka = await DriftingCluster.start('kafka');

@@ -54,7 +54,7 @@ test('a child that ends by itself is started again, its log goes on, its errors 
   const lives = app.log();
   await delay(600);
   expect(app.log()).toBe(lives);
-}, 60_000);
+}, 120_000);
 
 test('a child that drains ends cleanly, one that hangs is killed after its time', async () => {
   const drains = child(`
@@ -73,7 +73,7 @@ test('a child that drains ends cleanly, one that hangs is killed after its time'
   await until('it runs', () => hangs.log().includes('hanging'));
   expect(await hangs.child.stop(200)).toBe(false);
   expect(hangs.child.pid).toBeUndefined();
-}, 60_000);
+}, 120_000);
 
 test('children do not outlive a supervisor that was killed', async () => {
   const script = `
@@ -96,7 +96,7 @@ test('children do not outlive a supervisor that was killed', async () => {
   expect(running.every(isRunning)).toBe(true);
   supervisor.kill('SIGKILL');
   await until('both are gone', () => !running.some(isRunning));
-}, 60_000);
+}, 120_000);
 
 test('a later start ends what is recorded, and nobody who has only the same number', async () => {
   const left = spawn('sleep', ['300'], { detached: true, stdio: 'ignore' });
@@ -115,4 +115,4 @@ test('a later start ends what is recorded, and nobody who has only the same numb
     left.kill('SIGKILL');
     stranger.kill('SIGKILL');
   }
-}, 60_000);
+}, 120_000);

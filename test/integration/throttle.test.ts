@@ -176,4 +176,4 @@ test('limits are set by compare-and-set, kept on all nodes, and brought to a nod
     [[], 'invalid_request'],
   ] as const)
     expect(await put(gateway, body)).toMatchObject({ status: 400, body: { code } });
-}, 60_000);
+}, 120_000);

@@ -5,7 +5,7 @@ import { difference, readState, type MasterState } from './states.ts';
 
 /** Waits until all masters hold the same; says where they differ when they do not get there. */
 export async function convergedMasters(masters: readonly TestMaster[], collection: string): Promise<void> {
-  const deadline = Date.now() + 120_000;
+  const deadline = Date.now() + 300_000;
   for (;;) {
     const states = await Promise.all(masters.map((master) => readState(master, collection)));
     const differences = compare(states);

@@ -35,6 +35,7 @@ export async function pythonClientsProblem(): Promise<string | undefined> {
         '--quiet',
         '--disable-pip-version-check',
         '--only-binary=:all:',
+        '--no-compile', // of all that is installed little is imported
         '-r',
         requirements,
       ],
@@ -64,7 +65,7 @@ export async function runClients(...steps: readonly Step[]): Promise<unknown[]> 
     [join(folder, 'run.py'), JSON.stringify(steps)],
     {
       timeoutMs: 120_000,
-      env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1' },
+      env: { ...process.env, PYTHONPYCACHEPREFIX: join(environment(), 'pycache') },
     },
   );
   if (answer.code !== 0) throw new Error(answer.stderr.slice(-2000));

@@ -10,7 +10,7 @@ export interface WaitOptions {
 export async function eventually<T>(
   what: string,
   ask: () => Promise<T> | T,
-  { withinMs = 20_000, everyMs = 20 }: WaitOptions = {},
+  { withinMs = 60_000, everyMs = 20 }: WaitOptions = {},
 ): Promise<Exclude<T, false | null | undefined>> {
   const deadline = Date.now() + withinMs;
   for (;;) {
