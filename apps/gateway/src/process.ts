@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { loadSettings, type Settings } from '#core/config/settings.ts';
 import { isPgquorumError } from '#core/errors/error.ts';
+import { armFaults } from '#core/faults/arm.process.ts';
 import { createLogger } from '#core/observability/logger.process.ts';
 import { createGateway } from './gateway.ts';
 
@@ -16,6 +17,8 @@ function readSettings(): Settings {
 async function run(): Promise<void> {
   const settings = readSettings();
   const logger = createLogger({ app: 'gateway', level: settings.logLevel });
+  const faults = armFaults(process.env);
+  if (faults !== null) logger.warn({ faults }, 'faults are armed, for a test');
   const gateway = await createGateway(settings, logger);
   const ports = { http: gateway.httpPort, grpc: gateway.grpcPort };
   logger.info({ host: gateway.host, ...ports }, 'listening');

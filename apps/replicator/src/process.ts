@@ -2,14 +2,19 @@
 import 'reflect-metadata';
 import { existsSync, readFileSync } from 'node:fs';
 import { loadSettings } from '#core/config/settings.ts';
+import { armFaults } from '#core/faults/arm.process.ts';
 import { createLogger } from '#core/observability/logger.process.ts';
 import { Replicator } from './replicator.ts';
 
+/** What still runs after this is cut off: lanes have 10 s to finish what they have, and any of it is done again by the next process. */
+const stopWithinMs = 30_000;
 const yaml = existsSync('pgquorum.yaml') ? readFileSync('pgquorum.yaml', 'utf8') : undefined;
 
 async function main(): Promise<void> {
   const settings = loadSettings(process.env, yaml);
   const logger = createLogger({ app: 'replicator', level: settings.logLevel });
+  const faults = armFaults(process.env);
+  if (faults !== null) logger.warn({ faults }, 'faults are armed, for a test');
   const replicator = new Replicator(settings, logger);
   await replicator.start();
   let stopping = false;
@@ -17,6 +22,10 @@ async function main(): Promise<void> {
     if (stopping) return;
     stopping = true;
     logger.info({ signal }, 'draining');
+    setTimeout(() => {
+      logger.error('some loop did not end in time: it is cut off');
+      process.exit(1);
+    }, stopWithinMs).unref();
     replicator.stop().then(
       () => {
         logger.info('stopped');

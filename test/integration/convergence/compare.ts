@@ -1,10 +1,10 @@
 /** Whether masters hold the same. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { TestMaster } from '#core/testing/masters.pg.ts';
+import type { TestNode } from '#core/testing/masters.pg.ts';
 import { difference, readState, type MasterState } from './states.ts';
 
 /** Waits until all masters hold the same; says where they differ when they do not get there. */
-export async function convergedMasters(masters: readonly TestMaster[], collection: string): Promise<void> {
+export async function convergedMasters(masters: readonly TestNode[], collection: string): Promise<void> {
   const deadline = Date.now() + 300_000;
   for (;;) {
     const states = await Promise.all(masters.map((master) => readState(master, collection)));

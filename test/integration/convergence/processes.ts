@@ -24,14 +24,15 @@ export class AppProcess {
     return this.#child?.pid;
   }
 
-  start(): void {
+  /** `more` goes into its environment this time. */
+  start(more: Readonly<Record<string, string>> = {}): void {
     const clean = Object.fromEntries(
       Object.entries(process.env).filter(
         ([name]) => !name.startsWith('PGQUORUM_') && name !== 'NODE_OPTIONS',
       ),
     );
     const child = spawn(node, [join(projectRoot, `dist/apps/${this.#app}/src/main.js`)], {
-      env: { ...clean, ...this.#env },
+      env: { ...clean, ...this.#env, ...more },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
     const log = (chunk: Buffer): void => appendFileSync(this.#logFile, chunk);
@@ -50,6 +51,15 @@ export class AppProcess {
         throw new Error(`the ${this.#app} ended before it listened; see ${this.#logFile}`);
       await Promise.race([once(this.#child, 'message'), once(this.#child, 'exit')]);
     }
+  }
+
+  /** The signal that ended it, once it has; null when it ended by itself. */
+  async endedBy(): Promise<NodeJS.Signals | null> {
+    const child = this.#child;
+    if (child === null) throw new Error(`the ${this.#app} was not started`);
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    this.#messages = [];
+    return child.signalCode;
   }
 
   /** Freezes it, or lets it go on. */

@@ -1,6 +1,6 @@
 /** The full state of a master, for comparing masters in full. */
 import pg from 'pg';
-import type { TestMaster } from '#core/testing/masters.pg.ts';
+import type { TestNode } from '#core/testing/masters.pg.ts';
 import type { FinalRecord, FinalState, FinalVersion } from './ledger.ts';
 
 export interface MasterState {
@@ -13,7 +13,10 @@ export interface MasterState {
   readonly problems: readonly string[];
 }
 
-export async function withClient<T>(master: TestMaster, work: (client: pg.Client) => Promise<T>): Promise<T> {
+export async function withClient<T>(
+  master: Pick<TestNode, 'url'>,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
   const client = new pg.Client({ connectionString: master.url, application_name: 'audit' });
   client.on('error', () => undefined); // the query that notices rejects
   await client.connect();
@@ -27,7 +30,7 @@ export async function withClient<T>(master: TestMaster, work: (client: pg.Client
 const lines = async (client: pg.Client, sql: string): Promise<string[]> =>
   (await client.query<{ line: string }>(sql)).rows.map((row) => row.line);
 
-export const readState = (master: TestMaster, collection: string): Promise<MasterState> =>
+export const readState = (master: TestNode, collection: string): Promise<MasterState> =>
   withClient(master, async (client) => ({
     rows: await lines(
       client,
@@ -52,7 +55,7 @@ export const readState = (master: TestMaster, collection: string): Promise<Maste
     ),
   }));
 
-export const readFinal = (master: TestMaster, collection: string): Promise<FinalState> =>
+export const readFinal = (master: TestNode, collection: string): Promise<FinalState> =>
   withClient(master, async (client) => {
     const versions = await client.query<FinalVersion>(
       `select id as key, origin, counter::text as counter, clock, deleted from pgquorum.version_${collection}`,

@@ -1,11 +1,11 @@
 /** Random writes through random masters by SQL and HTTP; what is acknowledged goes into the ledger. */
 import pg from 'pg';
-import type { TestMaster } from '#core/testing/masters.pg.ts';
+import type { TestNode } from '#core/testing/masters.pg.ts';
 import { isConnectionError } from '#core/postgres/sqlstate.ts';
 import type { Ledger } from './ledger.ts';
 
 export interface WriterOptions {
-  readonly masters: readonly TestMaster[];
+  readonly masters: readonly TestNode[];
   readonly ledger: Ledger;
   readonly random: () => number;
   readonly collection: string;

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PgquorumError } from '../errors/error.ts';
+import { failpoint } from '../faults/failpoint.process.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { classifyFailure, type Failure } from './failure.ts';
 import { failureOf } from './failure-of.pg.ts';
@@ -294,6 +295,7 @@ export class Lane {
         progress: marks.length > 0 ? { origin, log, lane, marks } : null,
         lockTimeoutMs,
       });
+      if (items.length > 0) failpoint('apply-committed');
       this.uncounted = marks.length > 0 ? 0 : this.uncounted + items.length;
       if (last) this.durable(marks);
       if (counts.vanished > 0)
@@ -353,6 +355,7 @@ export class Lane {
         await session.client.query('begin');
         await work(session);
         await session.client.query('commit');
+        failpoint('apply-kept-aside');
         return;
       } catch (error) {
         const failure = classifyFailure(error);

@@ -26,6 +26,11 @@ export interface SessionOptions {
   readonly started?: string;
 }
 
+/**
+ * How long a statement outside of an apply transaction waits for a lock: the catalog of a table is read under one, which whoever rewrites or truncates the
+ * table keeps from us, and a lane has other collections to serve.
+ */
+const catalogLockMs = 1000;
 /** An apply transaction's statements take milliseconds, with an ANN index on the target perhaps seconds. */
 const answerWithinMs = 30_000;
 
@@ -60,7 +65,7 @@ export class ApplySession {
       await options.join?.(client);
       // Statements here look keys up, whatever the planner thinks of an empty table today: a plan made once has to stay right when it grows.
       await client.query(
-        'set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_bitmapscan = off; set jit = off',
+        `set lock_timeout = ${catalogLockMs}; set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_bitmapscan = off; set jit = off`,
       );
       const facts = await client.query<{ number: number; replica: boolean; started: string }>(
         `select n.number, coalesce((select rolsuper from pg_roles where rolname = current_user), false) or has_parameter_privilege(current_user, 'session_replication_role', 'set') as replica,

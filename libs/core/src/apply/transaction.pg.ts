@@ -10,6 +10,7 @@
  */
 import type { DataChange } from '../changelog/change.ts';
 import { PgquorumError } from '../errors/error.ts';
+import { failpoint } from '../faults/failpoint.process.ts';
 import { CopyRefused, type ApplyCounts } from './outcomes.ts';
 import type { ApplySession } from './session.pg.ts';
 import { readEarlier } from './earlier.pg.ts';
@@ -90,6 +91,7 @@ async function applyOnce(
     // A round trip less: after a statement that failed the server takes a commit for a rollback.
     const along = checked && (await allLeft(sent));
     if (along) sent.push(session.client.query('commit'));
+    if (along && works.length > 0) failpoint('apply-commit-sent');
     await all(sent);
     if (!along) await session.client.query('commit');
     return counts;

@@ -8,6 +8,7 @@ import {
 } from '../changelog/change.ts';
 import { recordToJson } from '../conflicts/record.ts';
 import { PgquorumError } from '../errors/error.ts';
+import { failpoint } from '../faults/failpoint.process.ts';
 import { covers, type Clock } from '../versioning/clock.ts';
 import { absentState, isOperation, noRequests, type KeyState, type Stamped } from '../versioning/merge.ts';
 import { noHorizon } from '../versioning/purge.ts';
@@ -150,7 +151,9 @@ export class CollectionWork {
   send(sent: Promise<unknown>[]): boolean {
     const { planned, winners, records } = this.writing;
     const removes = this.writeRows(winners, sent);
+    if (winners.length > 0) failpoint('apply-rows-written');
     writeVersions(this.statements, planned, sent, { copying: this.order !== null });
+    if (planned.length > 0) failpoint('apply-versions-written');
     const merged = furthest([...records, ...this.conflictChanges.map((change) => change.record)]);
     if (merged.length > 0)
       sent.push(

@@ -3,6 +3,7 @@
  * everything up to it, and confirmed to the slot only once it is written: so a slot that was made anew behind our back shows.
  */
 import type { NodeAddress } from '../config/settings.ts';
+import { failpoint } from '../faults/failpoint.process.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
 import type { NodeNumber } from '../versioning/version.ts';
@@ -141,6 +142,7 @@ class Feed {
     try {
       await durable;
       if (this.failure !== null) return;
+      if (changes > 0) failpoint('feed-appended');
       if (position !== null) await this.held(position);
       this.options.onFed?.(changes);
     } catch (cause) {
@@ -161,6 +163,7 @@ class Feed {
     const position = this.appended;
     this.savedMs = Date.now();
     await this.save(position);
+    failpoint('feed-position-saved');
     this.reader.confirm(0, position);
   }
 

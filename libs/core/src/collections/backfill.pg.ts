@@ -10,6 +10,7 @@
  */
 import type pg from 'pg';
 import { setTimeout as delay } from 'node:timers/promises';
+import { failpoint } from '../faults/failpoint.process.ts';
 import { sqlStateOf } from '../postgres/sqlstate.ts';
 import { agreeSql, keepHereSql, nextKeySql, stampNextSql, type StampedTable } from './unversioned-rows.ts';
 
@@ -103,12 +104,14 @@ async function batch(options: BackfillOptions, after: KeyPlace, rows: number) {
   );
   const { scanned, stamped, last, versions } = found.rows[0]!;
   const agreed = versions === null ? [] : await agree(options, versions);
+  if (agreed.length > 0) failpoint('backfill-agreed');
   if (agreed.length > 0 && options.mayKeep)
     await client.query(
       keepHereSql(table),
       table.key.map((_, at) => agreed.map((key) => key[at])),
     );
   await client.query('commit');
+  if (stamped > 0) failpoint('backfill-committed');
   return { scanned, stamped, agreed: agreed.length, last };
 }
 

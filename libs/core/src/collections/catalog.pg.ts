@@ -5,6 +5,7 @@
 import type pg from 'pg';
 import type { NodeAddress } from '../config/settings.ts';
 import { PgquorumError } from '../errors/error.ts';
+import { failpoint } from '../faults/failpoint.process.ts';
 import { connect } from '../postgres/connect.pg.ts';
 import { isConnectionError, sqlStateOf } from '../postgres/sqlstate.ts';
 import { quoteName } from '../postgres/identifier.ts';
@@ -269,7 +270,10 @@ export async function onAllNodes<T>(
       results.push(await work(client, nodes[at]!));
     }
     await beforeCommit?.(clients);
-    for (const client of clients) await client.query('commit');
+    for (const client of clients) {
+      await client.query('commit');
+      failpoint('collections-committed');
+    }
     return results;
   } catch (cause) {
     if (isConnectionError(cause))

@@ -7,6 +7,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PgquorumError } from '../errors/error.ts';
+import { failpoint } from '../faults/failpoint.process.ts';
 import type { JobHandle } from '../jobs/job.ts';
 import { isConnectionError, sqlStateOf } from '../postgres/sqlstate.ts';
 import { caughtUp } from './caught-up.pg.ts';
@@ -110,6 +111,7 @@ async function commitAll(todo: readonly OpenNode[], open: readonly OpenNode[]): 
   for (const { name, client } of todo) {
     try {
       await client.query('commit');
+      failpoint('ddl-committed');
       committed.add(name);
     } catch (cause) {
       throw new PgquorumError(

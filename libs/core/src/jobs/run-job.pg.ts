@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { isPgquorumError, PgquorumError } from '../errors/error.ts';
+import { failpoint } from '../faults/failpoint.process.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { classifySqlState, isConnectionError, sqlStateOf } from '../postgres/sqlstate.ts';
@@ -183,10 +184,12 @@ class JobRun {
         checkpoint === undefined ? null : JSON.stringify(checkpoint),
       ],
     );
+    if (checkpoint !== undefined) failpoint('job-checkpointed');
   }
 
   async #finish(outcome: NonNullable<Outcome>): Promise<void> {
     const { id } = this.#options;
+    if ('result' in outcome) failpoint('job-worked');
     if ('result' in outcome)
       return this.#write(`state = 'done', error = null, result = $2::jsonb`, [
         JSON.stringify(outcome.result ?? null),

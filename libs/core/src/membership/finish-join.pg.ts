@@ -9,6 +9,7 @@ import type pg from 'pg';
 import { listCollections } from '../collections/catalog.pg.ts';
 import { indexName, indexStatements } from '../collections/install.ts';
 import { tellEvent } from '../events/tell.pg.ts';
+import { failpoint } from '../faults/failpoint.process.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { quoteTable } from '../postgres/identifier.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
@@ -74,13 +75,16 @@ async function finishAlone(
   const lease = await SessionLease.take(node.address, 'finish join', signal);
   if (lease === null) return;
   try {
+    failpoint('join-filled');
     for (const index of await missingIndexes(client)) {
       logger.info({ index: index.name }, 'building an index');
       // Left over from a build that was killed: it is not used, and in the way.
       await client.query(`drop index if exists ${index.quoted}`);
       await client.query(index.statement);
+      failpoint('join-index-built');
     }
     await takeHorizons(client, others);
+    failpoint('join-horizons-taken');
     await lease.check();
     const done = await client.query<{ number: number }>(
       'update pgquorum.node set joining_since = null where joining_since is not null returning number',

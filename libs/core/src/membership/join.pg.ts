@@ -14,6 +14,7 @@ import { lockCollections, listCollections } from '../collections/catalog.pg.ts';
 import type { CollectionDefinition } from '../collections/definition.ts';
 import { createTableStatements, installStatements } from '../collections/install.ts';
 import { PgquorumError } from '../errors/error.ts';
+import { failpoint } from '../faults/failpoint.process.ts';
 import { quoteTable } from '../postgres/identifier.ts';
 import { sqlStateOf } from '../postgres/sqlstate.ts';
 import { edgeSlot, type LogKind } from '../topology/names.ts';
@@ -45,6 +46,7 @@ export async function joinNode({ like, ...options }: JoinOptions): Promise<void>
     await lockCollections(like);
     await lockCollections(client);
     await makeCollections({ ...options, like });
+    failpoint('join-collections-made');
     await beginEdges(options);
     await client.query('commit');
   } catch (cause) {

@@ -12,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { changeCodec } from '../changelog/schema.files.ts';
 import { keyText } from '../changelog/change.ts';
+import { failpoint } from '../faults/failpoint.process.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
@@ -130,6 +131,7 @@ class Copying {
     const republished = await republishFormer(this.#control, signal);
     if (republished > 0)
       logger.info({ keys: republished }, 'what was lost here and came back goes out to the others');
+    failpoint('resync-copied');
     if (await finishResync(this.#control, this.#id, this.#resync.startedAt))
       logger.info({ reason: this.#resync.reason, copied: this.#copied }, 'resync finished');
   }
@@ -151,11 +153,13 @@ class Copying {
         const batch = await reader.range({ shard, after }, copyLimit);
         const { written, refused } = await merger.merge(batch.changes, signal);
         await this.#keepLeft(name, batch, refused);
+        if (batch.states > 0) failpoint('resync-chunk-merged');
         after = batch.next;
         const at = { collection: name, shard: after === null ? shard + 1 : shard, after };
         const copied = { read: batch.states, written, refused: refused.length };
         const { startedAt } = this.#resync;
         if (!(await saveCursor(this.#control, this.#id, { startedAt, cursor: at, copied }))) return false;
+        if (batch.states > 0) failpoint('resync-cursor-saved');
         await this.#pace(batch, signal);
       } while (after !== null);
     }

@@ -4,6 +4,7 @@
  */
 import { runEdge, type EdgeOptions } from '../apply/edge.pg.ts';
 import { isPgquorumError } from '../errors/error.ts';
+import { failpoint } from '../faults/failpoint.process.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
 import {
@@ -90,8 +91,10 @@ async function noteAlone(
     const source = await readSourceState(control, id);
     if (source?.resync?.phase !== 'noting') return;
     const noted = await options.note(source, signal);
+    failpoint('resync-slot-noted');
     await lease.check();
     await keepNoted(control, id, noted);
+    failpoint('resync-position-kept');
     options.logger.info({ generation: noted.generation }, 'a position is noted: what was missed is copied');
   } finally {
     await lease.release();

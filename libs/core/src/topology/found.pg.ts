@@ -8,6 +8,7 @@
 import type pg from 'pg';
 import type { NodeAddress } from '../config/settings.ts';
 import { PgquorumError } from '../errors/error.ts';
+import { failpoint } from '../faults/failpoint.process.ts';
 import { connect } from '../postgres/connect.pg.ts';
 import { loadMigrations, migrate } from '../postgres/migrate.pg.ts';
 import type { NodeNumber } from '../versioning/version.ts';
@@ -216,6 +217,7 @@ async function makeSource(options: SourceOptions): Promise<void> {
     `insert into pgquorum.source (origin, log, state, slot, generation) values ($1, $2, 'creating', $3, '') on conflict do nothing`,
     [number, log, slot],
   );
+  failpoint('source-announced');
   await origin.query(
     'select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1 and not active and database = current_database()',
     [slot],
@@ -224,6 +226,7 @@ async function makeSource(options: SourceOptions): Promise<void> {
     `select lsn::text, (lsn - '0/0'::pg_lsn)::bigint::text as position from pg_create_logical_replication_slot($1, 'pgoutput')`,
     [slot],
   );
+  failpoint('source-slot-made');
   const publication = await origin.query<{ oid: number }>(
     'select oid from pg_publication where pubname = $1',
     [publicationName],

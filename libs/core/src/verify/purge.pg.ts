@@ -5,6 +5,7 @@
  * Nothing is purged while any member can not be asked, has a log that is not caught up, parked changes or dead letters of the collection.
  */
 import type pg from 'pg';
+import { failpoint } from '../faults/failpoint.process.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { askCounter, deleteTombstones, raiseHorizon } from '../purging/horizon.pg.ts';
 import type { Clock } from '../versioning/clock.ts';
@@ -94,7 +95,11 @@ export class Purger {
   async #raise(shard: ShardNumber, clock: Clock): Promise<number[]> {
     const { nodes, signal } = this.#options;
     // On every one before any tombstone goes: see purging/horizon.pg.ts.
-    for (const { client, table } of nodes) await raiseHorizon(client, { table, shard }, clock);
+    for (const { client, table } of nodes) {
+      await raiseHorizon(client, { table, shard }, clock);
+      failpoint('purge-horizon-raised');
+    }
+    failpoint('purge-horizons-raised');
     const deleted: number[] = [];
     for (const { client, table } of nodes) {
       let gone = 0;
@@ -103,6 +108,7 @@ export class Purger {
         step = await deleteTombstones(client, { table, shard, clock, limit: rowsPerStep });
       }
       deleted.push(gone);
+      if (gone > 0) failpoint('purge-tombstones-deleted');
     }
     return deleted;
   }

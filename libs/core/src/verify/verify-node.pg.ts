@@ -21,6 +21,8 @@ import {
 
 /** A pass over a large table takes long; a node that fell silent is noticed by TCP. */
 const answerWithinMs = 3_600_000;
+/** A table that somebody rewrites is for the next time: others are to be looked at too. */
+const lockTimeoutMs = 10_000;
 
 /** Shard -> the clock of its purge horizon. */
 export type Horizons = ReadonlyMap<number, Clock>;
@@ -29,6 +31,7 @@ export interface VerifyNodeOptions {
   readonly node: ClusterNode;
   readonly collection: string;
   readonly deep: boolean;
+  readonly signal: AbortSignal;
 }
 
 interface ViewRow {
@@ -69,9 +72,13 @@ export class VerifyNode {
   }
 
   static async open(options: VerifyNodeOptions): Promise<VerifyNode> {
-    const { node, collection, deep } = options;
+    const { node, collection, deep, signal } = options;
     const client = await connect(node.address, { application: 'pgquorum verify', answerWithinMs });
+    const close = (): void => void closeClient(client);
+    signal.addEventListener('abort', close, { once: true });
     try {
+      signal.throwIfAborted();
+      await client.query(`set lock_timeout = ${lockTimeoutMs}`);
       const table = await new TargetCatalog(client).table(collection);
       if (deep) await refuseHidden(client, table, node.name);
       const roles = await client.query<{ shard: number; role: string }>(
@@ -89,6 +96,8 @@ export class VerifyNode {
     } catch (cause) {
       await closeClient(client);
       throw cause;
+    } finally {
+      signal.removeEventListener('abort', close);
     }
   }
 
