@@ -44,6 +44,29 @@ $$;
 COMMENT ON FUNCTION pgquorum.advance_dot(at_least bigint) IS 'Sets the sequence of dots forward to at least this counter.';
 
 --
+-- Name: check_shards(text, integer[], bigint[]); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.check_shards(of_collection text, wanted integer[], epochs bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform from pgquorum.shard_role r where r.collection = of_collection and r.shard = any(wanted) order by r.shard for share;
+  if exists (select from unnest(wanted, epochs) w(shard, epoch)
+      where not exists (select from pgquorum.shard_role r where r.collection = of_collection and r.shard = w.shard and r.role = 'replica' and r.epoch = coalesce(w.epoch, r.epoch))) then
+    raise exception 'this node does not hold the shard under the epoch that was asked for' using errcode = 'PQ020';
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION check_shards(of_collection text, wanted integer[], epochs bigint[]); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.check_shards(of_collection text, wanted integer[], epochs bigint[]) IS 'Refuses to go on unless this node is a replica of all these shards under these epochs (null = any), and stays one until the end of the transaction.';
+
+--
 -- Name: clock_includes(jsonb, jsonb); Type: FUNCTION; Schema: pgquorum; Owner: -
 --
 
@@ -689,6 +712,33 @@ CREATE FUNCTION pgquorum.now_hlc() RETURNS bigint
 COMMENT ON FUNCTION pgquorum.now_hlc() IS 'The wall clock as a hybrid logical clock value.';
 
 --
+-- Name: refuse_elsewhere(text, integer[]); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.refuse_elsewhere(of_collection text, wanted integer[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  elsewhere integer;
+begin
+  perform from pgquorum.shard_role r where r.collection = of_collection and r.shard = any(wanted) order by r.shard for share;
+  select w.shard into elsewhere from unnest(wanted) w(shard)
+    where not exists (select from pgquorum.shard_role r where r.collection = of_collection and r.shard = w.shard and r.role in ('replica', 'joining')) limit 1;
+  if elsewhere is not null then
+    raise exception 'shard % of collection % is not held by this node', elsewhere, of_collection using errcode = 'PQ021',
+      hint = coalesce((select format('Write it on %s, or through the gateway.', array_to_string(m.replicas, ', ')) from pgquorum.shard_map m where m.collection = of_collection and m.shard = elsewhere), 'Write it through the gateway.');
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION refuse_elsewhere(of_collection text, wanted integer[]); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.refuse_elsewhere(of_collection text, wanted integer[]) IS 'For collections with nonHostWrites refuse: refuses a write of shards that this node does not hold.';
+
+--
 -- Name: refuse_hidden(text); Type: FUNCTION; Schema: pgquorum; Owner: -
 --
 
@@ -795,6 +845,20 @@ END;
 --
 
 COMMENT ON FUNCTION pgquorum.set_remove(collection text, key text, field text, element text) IS 'Removes an element from an or-set of a row. Returns the elements that are left.';
+
+--
+-- Name: shard_of(text, integer, jsonb); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.shard_of(key text, shards integer, definition jsonb) RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN CASE WHEN ((definition -> 'partitioning'::text) IS NULL) THEN ((pgquorum.key_hash(key) % (shards)::bigint))::integer ELSE width_bucket((key COLLATE "C"), ARRAY(SELECT p.point FROM jsonb_array_elements_text(((shard_of.definition -> 'partitioning'::text) -> 'splitPoints'::text)) WITH ORDINALITY p(point, place) ORDER BY p.place)) END;
+
+--
+-- Name: FUNCTION shard_of(key text, shards integer, definition jsonb); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.shard_of(key text, shards integer, definition jsonb) IS 'The shard of a key''s canonical text in a collection of so many shards with this definition.';
 
 --
 -- Name: unconfirmed_number(smallint, smallint, text, timestamp with time zone); Type: FUNCTION; Schema: pgquorum; Owner: -
@@ -1527,6 +1591,43 @@ COMMENT ON TABLE pgquorum.resync IS 'Edges into this node that are being mended:
 COMMENT ON COLUMN pgquorum.resync.after_key IS 'The copying goes on behind this key of this collection and shard.';
 
 --
+-- Name: shard_map; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.shard_map (
+    collection text NOT NULL,
+    shard integer NOT NULL,
+    epoch bigint NOT NULL,
+    replicas text[] NOT NULL,
+    next text[],
+    CONSTRAINT shard_map_replicas CHECK (((cardinality(replicas) > 0) AND (cardinality(next) > 0)))
+);
+
+--
+-- Name: TABLE shard_map; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.shard_map IS 'Which nodes hold each shard, of collections that not every node holds in full: this node''s copy, which only advances by epoch.';
+
+--
+-- Name: COLUMN shard_map.epoch; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.shard_map.epoch IS 'Round of the entry times 65536, plus the number of the node at which the change was proposed: two changes never have one epoch.';
+
+--
+-- Name: COLUMN shard_map.replicas; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.shard_map.replicas IS 'Names of nodes, the preferred one first.';
+
+--
+-- Name: COLUMN shard_map.next; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.shard_map.next IS 'What the replicas are going to be, while the shard moves.';
+
+--
 -- Name: shard_role; Type: TABLE; Schema: pgquorum; Owner: -
 --
 
@@ -1911,6 +2012,13 @@ ALTER TABLE ONLY pgquorum.resync
     ADD CONSTRAINT resync_pkey PRIMARY KEY (origin, log);
 
 --
+-- Name: shard_map shard_map_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.shard_map
+    ADD CONSTRAINT shard_map_pkey PRIMARY KEY (collection, shard);
+
+--
 -- Name: shard_role shard_role_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
 --
 
@@ -2082,6 +2190,13 @@ ALTER TABLE pgquorum.conflict ENABLE ALWAYS TRIGGER conflict_found;
 --
 
 CREATE TRIGGER horizon_floor AFTER INSERT OR DELETE OR UPDATE ON pgquorum.horizon FOR EACH ROW EXECUTE FUNCTION pgquorum.keep_floor();
+
+--
+-- Name: shard_map shard_map_collection; Type: FK CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.shard_map
+    ADD CONSTRAINT shard_map_collection FOREIGN KEY (collection) REFERENCES pgquorum.collection(name) ON DELETE CASCADE;
 
 --
 -- Name: shard_role shard_role_collection; Type: FK CONSTRAINT; Schema: pgquorum; Owner: -

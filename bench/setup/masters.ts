@@ -95,7 +95,10 @@ export async function makePlainTable(
   index: CollectionDefinition['index'],
   ofDimension = dimension,
 ): Promise<void> {
-  for (const statement of createTableStatements(ownTable(name, 1), definition(index, ofDimension)))
+  for (const statement of createTableStatements(
+    ownTable(name, { shards: 1 }),
+    definition(index, ofDimension),
+  ))
     await client.query(statement);
 }
 

@@ -1,6 +1,6 @@
 /** Batches as capture would make them, for harnesses that append to a log themselves. */
 import type { LogBatch, RowImage, WriteChange } from '#core/changelog/change.ts';
-import { shardOfKey } from '#core/placement/key-hash.ts';
+import { shardOf } from '#core/placement/partitioning.ts';
 import { hlcFromMs } from '#core/versioning/hlc.ts';
 import type { Epoch, NodeNumber } from '#core/versioning/version.ts';
 import type { WriteOp } from './write-history.ts';
@@ -64,7 +64,7 @@ export class BatchSource {
       kind: 'write',
       collection,
       key: [key],
-      shard: shardOfKey(key, shards),
+      shard: shardOf(key, { shards }),
       version,
       row,
       seen: null,

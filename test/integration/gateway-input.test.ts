@@ -142,12 +142,12 @@ const collections: ProblemCase[] = [
     /index/,
   ],
   [
-    'range partitioning',
+    'range partitioning without split points',
     'PUT',
     '/v1/collections/x',
     { body: { dimension: 3, partitioning: { type: 'range' } } },
-    501,
-    'not_supported',
+    400,
+    'invalid_request',
     /partitioning/,
   ],
   [

@@ -25,6 +25,7 @@ import { Writer } from '#core/writes/writer.pg.ts';
 import { openChangeStreams } from './change-streams.ts';
 import { Dashboard } from './dashboard/dashboard.files.ts';
 import { ChangesController } from './http/changes.controller.ts';
+import { ShardsController } from './http/shards.controller.ts';
 import { ClusterController } from './http/cluster.controller.ts';
 import { CollectionsController } from './http/collections.controller.ts';
 import { ConflictsController } from './http/conflicts.controller.ts';
@@ -47,6 +48,7 @@ import { EventOperations } from './operations/events.ts';
 import { JobOperations } from './operations/jobs.ts';
 import { ThrottleOperations } from './operations/throttle.ts';
 import { VectorOperations } from './operations/vectors.ts';
+import { ShardOperations } from './operations/shards.ts';
 import { ReplicaOperations } from './operations/replicas.ts';
 import { VerifyOperations } from './operations/verify.ts';
 
@@ -139,6 +141,12 @@ const cluster = (settings: Settings): FactoryProvider[] => [
     (nodes: Nodes) => new ThrottleOperations(new ThrottleStore(nodes, limitsOf(settings))),
   ),
   factory(StatusBoard, [Nodes], (nodes: Nodes) => new StatusBoard(nodes, settings)),
+  factory(
+    ShardOperations,
+    [Nodes, ShardPlacement, CollectionDirectory],
+    (nodes: Nodes, placement: ShardPlacement, directory: CollectionDirectory) =>
+      new ShardOperations({ nodes, placement, directory }),
+  ),
 ];
 
 const operations = (settings: Settings): FactoryProvider[] => [
@@ -158,7 +166,7 @@ const operations = (settings: Settings): FactoryProvider[] => [
     CollectionOperations,
     [CollectionDirectory, JobBoard, Nodes],
     (directory: CollectionDirectory, jobs: JobBoard, nodes: Nodes) =>
-      new CollectionOperations({ settings, directory, jobs, nodes: nodes.all.length }),
+      new CollectionOperations({ settings, directory, jobs, nodes }),
   ),
   factory(
     ConflictOperations,
@@ -210,6 +218,7 @@ export class AppModule {
         VectorsController,
         ConflictsController,
         ClusterController,
+        ShardsController,
         DeadLettersController,
         EventsController,
         JobsController,

@@ -27,6 +27,7 @@ import { JobOperations } from './operations/jobs.ts';
 import { ThrottleOperations } from './operations/throttle.ts';
 import { VectorOperations } from './operations/vectors.ts';
 import { ReplicaOperations } from './operations/replicas.ts';
+import { ShardOperations } from './operations/shards.ts';
 import { VerifyOperations } from './operations/verify.ts';
 
 export interface Gateway {
@@ -98,6 +99,7 @@ async function listen({
     changes: app.get(ChangeOperations),
     verify: app.get(VerifyOperations),
     replicas: app.get(ReplicaOperations),
+    shards: app.get(ShardOperations),
   });
   const grpc = new GrpcStrategy(new GrpcServer({ settings, guard, metrics, logger, services }));
   app.connectMicroservice({ strategy: grpc });

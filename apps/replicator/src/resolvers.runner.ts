@@ -47,7 +47,7 @@ export class ResolversRunner implements OnApplicationBootstrap, BeforeApplicatio
         {
           node,
           isPrimary: (collection, shard) =>
-            live.inOrder(placement.nodesOf(collection, shard))[0]?.name === node.name,
+            live.inOrder(placement.replicasOf(collection, shard))[0]?.name === node.name,
           modules,
           timeoutMs: settings.resolverTimeoutMs,
           logger: logger.child({ node: node.name }),

@@ -4,7 +4,7 @@
  */
 import { expect } from '@jest/globals';
 import type pg from 'pg';
-import { shardOfKey } from '#core/placement/key-hash.ts';
+import { shardOf } from '#core/placement/partitioning.ts';
 import { testDefinition } from '#core/testing/cluster.pg.ts';
 import { hlcFromMs } from '#core/versioning/hlc.ts';
 import { writeLocally } from '#core/versioning/local-write.ts';
@@ -268,7 +268,7 @@ function rowOf(key: string, { winner, seen }: State): VersionRow {
     seen: applied || !sameClock(seen, version.clock) ? seen : null,
     deleted: version.deleted,
     applied,
-    shard: shardOfKey(key, testDefinition.shards),
+    shard: shardOf(key, testDefinition),
     request: version.request,
     crdt: null,
   };

@@ -138,6 +138,8 @@ export interface DefinitionMessage {
   readonly vectorType?: string;
   readonly shards?: number;
   readonly replicationFactor?: number;
+  readonly partitioning?: { readonly type?: string; readonly splitPoints?: readonly string[] } | null;
+  readonly nonHostWrites?: string;
   readonly writes?: string;
   readonly conflicts?: ConflictRulesMessage | null;
   readonly index?: { readonly type?: string; readonly m?: number; readonly efConstruction?: number } | null;
@@ -145,14 +147,25 @@ export interface DefinitionMessage {
 
 /** In the form that HTTP sends, so that one set of checks serves both. */
 export function readDefinition(message: DefinitionMessage | null | undefined): object {
-  const { conflicts, index, ...rest } = message ?? {};
+  const { conflicts, index, partitioning, ...rest } = message ?? {};
   const rules = readRules(conflicts);
   return {
     ...rest,
+    ...(partitioning === undefined || partitioning === null
+      ? {}
+      : { partitioning: readPartitioning(partitioning) }),
     ...(rules === undefined ? {} : { conflicts: rules }),
     ...(index === undefined || index === null ? {} : { index }),
   };
 }
+
+const readPartitioning = ({
+  type,
+  splitPoints = [],
+}: NonNullable<DefinitionMessage['partitioning']>): object => ({
+  type,
+  ...(splitPoints.length === 0 ? {} : { splitPoints }),
+});
 
 export interface AttachMessage {
   readonly name?: string;

@@ -14,6 +14,7 @@ import type { JobOperations } from '../operations/jobs.ts';
 import type { Caller, WriteCall } from '../operations/caller.ts';
 import type { ThrottleOperations } from '../operations/throttle.ts';
 import type { VectorOperations, WriteAnswer } from '../operations/vectors.ts';
+import type { ShardOperations } from '../operations/shards.ts';
 import type { ReplicaOperations } from '../operations/replicas.ts';
 import type { VerifyOperations } from '../operations/verify.ts';
 import { deadLetterMethods } from './dead-letters.ts';
@@ -37,6 +38,7 @@ import {
 import { replicaMethods } from './replicas.ts';
 import { showJob } from './job-message.ts';
 import { changeMethods } from './changes.ts';
+import { shardMethods } from './shards.ts';
 import { throttleMethods } from './throttle.ts';
 import { readPatch, type PatchMessage } from './patch.ts';
 
@@ -56,6 +58,7 @@ export interface ServiceParts {
   readonly collections: CollectionOperations;
   readonly conflicts: ConflictOperations;
   readonly cluster: ClusterOperations;
+  readonly shards: ShardOperations;
   readonly events: EventOperations;
   readonly jobs: JobOperations;
   readonly letters: DeadLetterOperations;
@@ -380,7 +383,7 @@ export function makeServices(parts: ServiceParts): Services {
       ...eventMethods(events),
       ...changeMethods(changes),
     },
-    'pgquorum.v1.Cluster': clusterMethods(cluster, jobs),
+    'pgquorum.v1.Cluster': { ...clusterMethods(cluster, jobs), ...shardMethods(parts.shards) },
   } as Services;
 }
 

@@ -60,9 +60,10 @@ export class ClusterOperations {
   async #countPrimaries(): Promise<Map<string, number> | null> {
     if (this.#nodes.live.length === 0) return null;
     const counts = new Map<string, number>();
-    for (const { name, table } of await this.#directory.list(deadlineIn(defaultTimeoutMs))) {
-      for (let shard = 0; shard < table.shards; shard++) {
-        const primary = this.#nodes.inOrder(this.#placement.nodesOf(name, shard as ShardNumber))[0]?.name;
+    for (const collection of await this.#directory.list(deadlineIn(defaultTimeoutMs))) {
+      for (let shard = 0; shard < collection.table.shards; shard++) {
+        const primary = this.#nodes.inOrder(this.#placement.replicasOf(collection, shard as ShardNumber))[0]
+          ?.name;
         if (primary !== undefined) counts.set(primary, (counts.get(primary) ?? 0) + 1);
       }
     }

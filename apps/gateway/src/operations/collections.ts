@@ -11,6 +11,9 @@ import type { JobView } from '#core/jobs/job.ts';
 import { deadlineIn } from '#core/postgres/session.pg.ts';
 import { ddlRequest } from '#core/ddl/request.ts';
 import { ddlJob } from '#core/ddl/work.pg.ts';
+import { firstEpoch, planMap, type ShardMap } from '#core/shards/entry.ts';
+import type { Nodes } from '#core/topology/nodes.pg.ts';
+import { ShardPlacement } from '#core/topology/shard-placement.ts';
 import { checkCollectionName, parseWith } from '#core/requests/fields.ts';
 import { defaultTimeoutMs } from '#core/writes/consistency.ts';
 
@@ -48,9 +51,9 @@ export class CollectionOperations {
   readonly #settings: Settings;
   readonly #directory: CollectionDirectory;
   readonly #jobs: JobBoard;
-  readonly #nodes: number;
+  readonly #nodes: Nodes;
 
-  constructor(parts: { settings: Settings; directory: CollectionDirectory; jobs: JobBoard; nodes: number }) {
+  constructor(parts: { settings: Settings; directory: CollectionDirectory; jobs: JobBoard; nodes: Nodes }) {
     this.#settings = parts.settings;
     this.#directory = parts.directory;
     this.#jobs = parts.jobs;
@@ -62,10 +65,20 @@ export class CollectionOperations {
     const definition = parseDefinition(body, {
       shards: this.#settings.numShards,
       strategy: this.#settings.conflictResolution,
-      nodes: this.#nodes,
+      sharded: false,
+      nodes: this.#nodes.settled.length,
     });
-    const { created } = await this.#directory.create(name, definition);
+    const { created } = await this.#directory.create(name, definition, this.#mapFor(name, definition));
     return { created, collection: view(await this.#directory.get(name, deadlineIn(defaultTimeoutMs))) };
+  }
+
+  /** Over the nodes that do not join: the others take shards when they are masters. */
+  #mapFor(name: string, { shards, replicationFactor }: CollectionDefinition): ShardMap | undefined {
+    if (replicationFactor === undefined) return undefined;
+    const placement = new ShardPlacement(this.#nodes.settled, this.#settings);
+    return planMap(name, { shards, replicationFactor, epoch: firstEpoch(Date.now()) }, (shard) =>
+      placement.nodesOf(name, shard),
+    );
   }
 
   async change(name: string, body: unknown): Promise<CollectionView> {

@@ -10,7 +10,7 @@ import type { Reader, ReadResult, StoredVector } from '#core/reads/reader.pg.ts'
 import { checkFields, invalid, isObject } from '#core/requests/fields.ts';
 import { parseSearch } from '#core/search/request.ts';
 import type { Searcher, SearchResult } from '#core/search/searcher.pg.ts';
-import { shardOfKey } from '#core/placement/key-hash.ts';
+import { shardOf } from '#core/placement/partitioning.ts';
 import { parseReadOptions, parseTimeout, parseWriteOptions } from '#core/writes/consistency.ts';
 import { checkVerb, idChecks, type TableVerb } from '#core/writes/attached.ts';
 import { checkKey, parseIds, parseItems } from '#core/writes/item.ts';
@@ -57,12 +57,13 @@ export class VectorOperations {
   async upsert(name: string, body: unknown, call: WriteCall): Promise<WriteAnswer> {
     const vectors = this.#batch(body, 'vectors');
     const context = await this.#writeContext(name, 'upsert', call);
-    const { dimension, vectorType, index, shards, conflicts } = context.collection.definition;
+    const { dimension, vectorType, index, shards, partitioning, conflicts } = context.collection.definition;
     const parsed = parseItems(vectors, {
       dimension,
       vectorType,
       index,
       shards,
+      partitioning,
       models: conflicts.models,
       ...idChecks(context.collection),
     });
@@ -96,7 +97,7 @@ export class VectorOperations {
       name,
       await this.#writer.remove(
         context,
-        parseIds(ids, context.collection.definition.shards, idChecks(context.collection).checkId),
+        parseIds(ids, context.collection.definition, idChecks(context.collection).checkId),
       ),
     );
   }
@@ -108,7 +109,7 @@ export class VectorOperations {
     const { results } = this.#answer(
       name,
       await this.#writer.remove(context, [
-        { ok: true, item: { id: key, shard: shardOfKey(key, context.collection.definition.shards) } },
+        { ok: true, item: { id: key, shard: shardOf(key, context.collection.definition) } },
       ]),
     );
     const [result] = results;
@@ -125,7 +126,7 @@ export class VectorOperations {
     idChecks(collection).checkId?.(key);
     return this.#reader.get(
       collection,
-      { id: key, shard: shardOfKey(key, collection.definition.shards) },
+      { id: key, shard: shardOf(key, collection.definition) },
       { deadline, siblings },
     );
   }
@@ -137,7 +138,7 @@ export class VectorOperations {
     const collection = await this.#collection(name, deadline, siblings ? 'siblings' : undefined);
     return this.#reader.getAll(
       collection,
-      parseIds(ids, collection.definition.shards, idChecks(collection).checkId),
+      parseIds(ids, collection.definition, idChecks(collection).checkId),
       {
         deadline,
         siblings,

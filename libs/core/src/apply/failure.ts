@@ -1,7 +1,7 @@
 /** What an apply failure means for the batch that met it. Pure: one table for driver errors (sqlstate.ts) and our own. */
 import { PgquorumError } from '../errors/error.ts';
 import { classifySqlState, isConnectionError, sqlStateOf, type ErrorClass } from '../postgres/sqlstate.ts';
-import { LocalWriteSlippedIn, UnversionedRows } from './outcomes.ts';
+import { LocalWriteSlippedIn, ShardRolesChanged, UnversionedRows } from './outcomes.ts';
 
 const uniqueViolation = '23505';
 
@@ -20,7 +20,7 @@ export type Failure =
   | { readonly kind: 'fatal'; readonly error: unknown };
 
 export function classifyFailure(error: unknown): Failure {
-  if (error instanceof LocalWriteSlippedIn)
+  if (error instanceof LocalWriteSlippedIn || error instanceof ShardRolesChanged)
     return { kind: 'retry', code: 'local_write', sqlstate: null, message: error.message };
   if (error instanceof UnversionedRows) return { kind: 'unversioned', rows: error };
   if (error instanceof PgquorumError) {

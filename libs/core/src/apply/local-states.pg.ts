@@ -15,6 +15,7 @@ import { quoteTable } from '../postgres/identifier.ts';
 import type { CollectionStatements } from './collection-statements.pg.ts';
 import { readEarlier, readHorizons } from './earlier.pg.ts';
 import { requestsOf, type KeyWork, type LocalVersion } from './key-work.ts';
+import type { ShardRole } from '../shards/entry.ts';
 import { LocalWriteSlippedIn, UnversionedRows } from './outcomes.ts';
 import * as sql from './statements.ts';
 
@@ -39,18 +40,19 @@ export class LocalStates {
   vanished = 0;
   userTriggers = false;
   private readonly statements: CollectionStatements;
-  private held: ReadonlySet<number> = new Set();
+  /** What this node is for the shards of the batch, to the end of the transaction. */
+  roles: ReadonlyMap<number, ShardRole> = new Map();
 
   constructor(statements: CollectionStatements) {
     this.statements = statements;
   }
 
-  /** Sends every locking and reading statement at once. Gives back what an earlier collection of this name had reached. */
-  async read(keys: ReadonlyMap<string, KeyWork>): Promise<Clock> {
+  /** Sends every locking and reading statement at once. Gives back what an earlier collection of this name had reached. `others` are shards whose role is asked too. */
+  async read(keys: ReadonlyMap<string, KeyWork>, others: ReadonlySet<number>): Promise<Clock> {
     const { session, table } = this.statements;
-    if (keys.size === 0) return readEarlier(session, table.collection);
+    if (keys.size === 0) return this.readNoKeys(others);
     const works = [...keys.values()];
-    const places = [...new Set(works.map((work) => work.shard))].sort((a, b) => a - b);
+    const places = [...new Set([...works.map((work) => work.shard), ...others])].sort((a, b) => a - b);
     const [shards, rows, , versions, tableNow, losers, requests, horizons] = await settled([
       this.shards(places),
       ...this.lockedReads(works),
@@ -63,7 +65,7 @@ export class LocalStates {
       // Last: the locks keep the table from being dropped and made anew after this, and versions that were not found may have been purged before it.
       readHorizons(session, table.collection, places),
     ]);
-    this.held = new Set(shards.rows.filter((row) => row.role !== 'none').map((row) => row.shard));
+    this.noteRoles(places, shards.rows);
     const [attributes, userTriggers] = (tableNow.rows[0] ?? []) as [number?, boolean?];
     if (attributes !== table.attributes) {
       session.catalog.forget(table.collection);
@@ -80,9 +82,28 @@ export class LocalStates {
     return horizons.earlier;
   }
 
+  private async readNoKeys(others: ReadonlySet<number>): Promise<Clock> {
+    const { session, table } = this.statements;
+    const places = [...others].sort((a, b) => a - b);
+    const [earlier, shards] = await settled([
+      readEarlier(session, table.collection),
+      places.length === 0 ? Promise.resolve({ rows: [] }) : this.shards(places),
+    ]);
+    this.noteRoles(places, shards.rows);
+    return earlier;
+  }
+
+  private noteRoles(
+    asked: readonly number[],
+    rows: readonly { readonly shard: number; readonly role: ShardRole }[],
+  ): void {
+    this.roles = new Map(rows.map((row) => [row.shard, row.role]));
+    this.statements.session.roles.note(this.statements.table.collection, asked, this.roles);
+  }
+
   private shards(shards: readonly number[]) {
     const { session, table } = this.statements;
-    return session.client.query<{ shard: number; role: string }>({
+    return session.client.query<{ shard: number; role: ShardRole }>({
       name: 'shards',
       text: sql.checkShardsSql,
       values: [table.collection, shards],
@@ -139,17 +160,8 @@ export class LocalStates {
     });
   }
 
-  /** Before anything is planned: this node has to hold the keys' shards, and rows and versions have to agree. */
+  /** Before anything is planned: rows and versions have to agree. */
   async check(keys: ReadonlyMap<string, KeyWork>): Promise<void> {
-    if ([...keys.values()].some((work) => !this.held.has(work.shard)))
-      throw new PgquorumError(
-        'stale_shard_map',
-        `this node does not hold all shards of ${this.statements.table.collection} that a change belongs to`,
-      );
-    await this.checkPresence(keys);
-  }
-
-  private async checkPresence(keys: ReadonlyMap<string, KeyWork>): Promise<void> {
     const unversioned: (readonly string[])[] = [];
     const disagreeing: KeyWork[] = [];
     for (const [text, work] of keys) {

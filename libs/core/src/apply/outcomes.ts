@@ -19,6 +19,11 @@ export class CopyRefused extends Error {
   override readonly name = 'CopyRefused';
 }
 
+/** This node's part in the shard map is another than this session knew. Nothing was kept: done again at once, it goes by the new one. */
+export class ShardRolesChanged extends Error {
+  override readonly name = 'ShardRolesChanged';
+}
+
 /** Rows that have no version, or another presence than it says: they came or went behind the triggers' back and have to be stamped before they can be compared. */
 export class UnversionedRows extends Error {
   override readonly name = 'UnversionedRows';

@@ -13,6 +13,7 @@ import { PgquorumError } from '../errors/error.ts';
 import { clientConfig, closeClient } from '../postgres/connect.pg.ts';
 import { quoteText } from '../postgres/identifier.ts';
 import { sqlStateOf } from '../postgres/sqlstate.ts';
+import { KnownRoles } from './shard-roles.ts';
 import { TargetCatalog } from './target.pg.ts';
 
 export interface SessionOptions {
@@ -42,6 +43,7 @@ export class ApplySession {
   /** Does the WAL say of this session's changes that replication made them? */
   readonly marked: boolean;
   readonly localNumber: number;
+  readonly roles = new KnownRoles();
   private readonly sendBuffer = new SendBuffer();
 
   private constructor(

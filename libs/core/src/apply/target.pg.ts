@@ -2,6 +2,7 @@
 import type pg from 'pg';
 import { PgquorumError } from '../errors/error.ts';
 import type { RowImage, TableImage } from '../changelog/change.ts';
+import type { RangePartitioning } from '../placement/partitioning.ts';
 import { baseTypeNameSql } from '../collections/type-name.ts';
 import { whenMissing } from './missing-column.ts';
 import type { TargetColumn, TargetTable } from './target-table.ts';
@@ -15,6 +16,7 @@ interface TableRow {
   table_name: string;
   key_columns: string[];
   shards: number;
+  partitioning: RangePartitioning | null;
   copyable: boolean;
   updated_at: string | null;
   attributes: number;
@@ -56,7 +58,7 @@ export class TargetCatalog {
 
   private async read(collection: string): Promise<TargetTable> {
     const rows = await this.client.query<TableRow>(
-      `select c.table_schema, c.table_name, c.key_columns, c.shards, r.relkind in ('r', 'p') and not row_security_active(r.oid) as copyable, r.relnatts as attributes, c.definition -> 'attached' ->> 'updatedAt' as updated_at,
+      `select c.table_schema, c.table_name, c.key_columns, c.shards, c.definition -> 'partitioning' as partitioning, r.relkind in ('r', 'p') and not row_security_active(r.oid) as copyable, r.relnatts as attributes, c.definition -> 'attached' ->> 'updatedAt' as updated_at,
          (select jsonb_agg(jsonb_build_object('name', a.attname, 'type', ${baseTypeNameSql('t')}, 'oid', t.oid::text, 'sql_type', format('%I.%I', n.nspname, t.typname), 'is_array', t.typcategory = 'A', 'generated', a.attgenerated <> '', 'identity', a.attidentity <> '', 'notNull', a.attnotnull,
            'defaultSql', (select pg_get_expr(d.adbin, d.adrelid) from pg_attrdef d where d.adrelid = r.oid and d.adnum = a.attnum)) order by a.attnum)
           from pg_attribute a join pg_type t on t.oid = a.atttypid join pg_namespace n on n.oid = t.typnamespace
@@ -86,6 +88,7 @@ export class TargetCatalog {
       schema: row.table_schema,
       table: row.table_name,
       shards: row.shards,
+      ...(row.partitioning === null ? {} : { partitioning: row.partitioning }),
       updatedAt: row.updated_at,
       key: row.key_columns.map((name) => ({
         name,

@@ -11,7 +11,7 @@
 import type { DataChange } from '../changelog/change.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { failpoint } from '../faults/failpoint.process.ts';
-import { CopyRefused, type ApplyCounts } from './outcomes.ts';
+import { CopyRefused, ShardRolesChanged, type ApplyCounts } from './outcomes.ts';
 import type { ApplySession } from './session.pg.ts';
 import { readEarlier } from './earlier.pg.ts';
 import type { TargetTable } from './target-table.ts';
@@ -48,12 +48,18 @@ export interface ApplyRequest {
   readonly copied?: boolean;
 }
 
+/** Each begins with the roles as the one before found them. */
+const roleRedosMax = 3;
+
 export async function applyTransaction(session: ApplySession, request: ApplyRequest): Promise<ApplyCounts> {
-  try {
-    return await applyOnce(session, request, { copying: true });
-  } catch (cause) {
-    if (!(cause instanceof CopyRefused)) throw cause;
-    return applyOnce(session, request, { copying: false });
+  for (let redos = 0, copying = true; ;) {
+    try {
+      return await applyOnce(session, request, { copying });
+    } catch (cause) {
+      if (cause instanceof CopyRefused && copying) copying = false;
+      else if (cause instanceof ShardRolesChanged && redos < roleRedosMax) redos += 1;
+      else throw cause;
+    }
   }
 }
 

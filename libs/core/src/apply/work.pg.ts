@@ -23,6 +23,7 @@ import { LoserRows } from './loser-rows.pg.ts';
 import type { ApplyCounts } from './outcomes.ts';
 import { isNothing, planKey, type ReceivedState, type RowSource } from './plan.ts';
 import { RowWrites } from './row-writes.pg.ts';
+import { checkHeld, checkPassed } from './shard-roles.ts';
 import type { ApplySession } from './session.pg.ts';
 import * as sql from './statements.ts';
 import type { TargetTable } from './target-table.ts';
@@ -36,6 +37,9 @@ export class CollectionWork {
   private readonly local: LocalStates;
   private readonly keys = new Map<string, KeyWork>();
   private readonly conflictChanges: ConflictChange[] = [];
+  /** Shards that are not this node's. */
+  private readonly passed: ReadonlySet<number>;
+  private readonly passedCount: number;
   private readonly copying: boolean;
   private readonly copied: boolean;
   private readonly lacking: LackingImages;
@@ -58,7 +62,10 @@ export class CollectionWork {
     this.copying = copying && table.copyable;
     this.copied = copied;
     this.lacking = new LackingImages(this.statements);
-    for (const change of changes) {
+    const { applied, passed } = session.roles.split(table.collection, changes);
+    this.passed = passed;
+    this.passedCount = changes.length - applied.length;
+    for (const change of applied) {
       if (change.kind === 'conflict') {
         this.conflictChanges.push(change);
         continue;
@@ -76,10 +83,16 @@ export class CollectionWork {
   async read(): Promise<void> {
     const ordered = this.copying && this.keys.size >= copiedMin;
     const [earlier, order] = await settled([
-      this.local.read(this.keys),
+      this.local.read(
+        this.keys,
+        new Set([...this.passed, ...this.conflictChanges.map(({ shard }) => shard)]),
+      ),
       ordered ? readKeyOrder(this.statements, [...this.keys.values()]) : Promise.resolve(null),
     ]);
+    const { collection } = this.statements.table;
+    checkPassed(collection, this.local.roles, this.passed);
     this.leaveEarlier(earlier);
+    checkHeld(collection, this.local.roles, [...this.keys.values(), ...this.conflictChanges]);
     await this.local.check(this.keys);
     // Users' triggers may change what is written: only the other statements look for that.
     if (!this.local.userTriggers) this.order = order;
@@ -136,7 +149,7 @@ export class CollectionWork {
     const winners = planned.filter((one) => one.plan.winner !== null);
     counts.vanished += this.local.vanished;
     counts.written += winners.length;
-    counts.skipped += this.keys.size - winners.length;
+    counts.skipped += this.passedCount + this.keys.size - winners.length;
     await this.lacking.check(winners);
     const records = await this.newRecords(planned);
     counts.conflicts += records.length;

@@ -163,7 +163,7 @@ async function withoutPurged(
   const rows = await client.query<{ place: number }>(
     `select k.place::int as place from unnest($2::text[], $3::text[], $4::bigint[]) with ordinality k(key, origin, counter, place)
      join pgquorum.collection s on s.name = $1
-     join pgquorum.horizon h on h.collection = s.name and h.shard = pgquorum.key_hash(k.key) % s.shards
+     join pgquorum.horizon h on h.collection = s.name and h.shard = pgquorum.shard_of(k.key, s.shards, s.definition)
      where (h.clock ->> k.origin)::bigint >= k.counter`,
     [
       source.collection,

@@ -9,6 +9,8 @@ import { failpoint } from '../faults/failpoint.process.ts';
 import { connect } from '../postgres/connect.pg.ts';
 import { isConnectionError, sqlStateOf } from '../postgres/sqlstate.ts';
 import { quoteName } from '../postgres/identifier.ts';
+import { newest, type ShardMap } from '../shards/entry.ts';
+import { putMap, readMap } from '../shards/map.pg.ts';
 import { markEarlierSql } from './earlier.ts';
 import {
   ownTable,
@@ -25,6 +27,8 @@ export interface CollectionRow {
   readonly table: CollectionTable;
   readonly definition: CollectionDefinition;
   readonly createdAt: Date;
+  /** As the node that was asked has it; undefined where every node holds every shard. */
+  readonly map?: ShardMap;
 }
 
 interface Queryable {
@@ -35,7 +39,8 @@ const listSql = `select c.name, c.table_schema, c.table_name, c.key_columns, c.d
   (select array_agg(format_type(a.atttypid, a.atttypmod) order by array_position(c.key_columns, a.attname::text))
    from pg_attribute a where a.attrelid = to_regclass(format('%I.%I', c.table_schema, c.table_name)) and a.attname = any(c.key_columns)) as key_types,
   (select array_agg((select format('%I.%I', n.nspname, l.collname) from pg_collation l join pg_namespace n on n.oid = l.collnamespace where l.oid = a.attcollation) order by array_position(c.key_columns, a.attname::text))
-   from pg_attribute a where a.attrelid = to_regclass(format('%I.%I', c.table_schema, c.table_name)) and a.attname = any(c.key_columns)) as key_collations
+   from pg_attribute a where a.attrelid = to_regclass(format('%I.%I', c.table_schema, c.table_name)) and a.attname = any(c.key_columns)) as key_collations,
+  (select jsonb_agg(jsonb_build_object('collection', m.collection, 'shard', m.shard, 'epoch', m.epoch, 'replicas', m.replicas, 'next', m.next) order by m.shard) from pgquorum.shard_map m where m.collection = c.name) as map
   from pgquorum.collection c`;
 
 interface RawCollection {
@@ -48,12 +53,14 @@ interface RawCollection {
   definition: CollectionDefinition;
   shards: number;
   created_at: Date;
+  map: ShardMap | null;
 }
 
 const fromRaw = (row: RawCollection): CollectionRow => ({
   name: row.name,
   definition: row.definition,
   createdAt: row.created_at,
+  ...(row.map === null ? {} : { map: row.map }),
   table: {
     collection: row.name,
     schema: row.table_schema,
@@ -63,6 +70,8 @@ const fromRaw = (row: RawCollection): CollectionRow => ({
       return { name, type: row.key_types?.[at] ?? 'text', ...(collation === null ? {} : { collation }) };
     }),
     shards: row.shards,
+    ...(row.definition.partitioning === undefined ? {} : { partitioning: row.definition.partitioning }),
+    ...(row.definition.nonHostWrites === undefined ? {} : { nonHostWrites: row.definition.nonHostWrites }),
     ...(row.definition.attached === undefined ? {} : { attached: row.definition.attached }),
   },
 });
@@ -77,14 +86,15 @@ export async function readCollection(db: Queryable, name: string): Promise<Colle
   return rows.rows[0] ? fromRaw(rows.rows[0]) : null;
 }
 
-/** Rows and bytes of a collection on one node; rows are counted from the version table, so tombstones are left out. */
+/** Rows and bytes of a collection on one node; rows (of these shards, null = all) are counted from the version table, so tombstones are left out. */
 export async function measureCollection(
   db: Queryable,
   table: CollectionTable,
+  shards: readonly number[] | null,
 ): Promise<{ rows: number; bytes: string }> {
   const result = await db.query<{ rows: string; bytes: string }>(
-    `select (select count(*) from pgquorum.${quoteName(`version_${table.collection}`)} v where not v.deleted)::text as rows, pg_total_relation_size(to_regclass(format('%I.%I', $1::text, $2::text)))::text as bytes`,
-    [table.schema, table.table],
+    `select (select count(*) from pgquorum.${quoteName(`version_${table.collection}`)} v where not v.deleted and ($3::int[] is null or v.shard = any($3)))::text as rows, pg_total_relation_size(to_regclass(format('%I.%I', $1::text, $2::text)))::text as bytes`,
+    [table.schema, table.table, shards],
   );
   return { rows: Number(result.rows[0]!.rows), bytes: result.rows[0]!.bytes };
 }
@@ -94,6 +104,8 @@ export interface CreateOptions {
   readonly name: string;
   readonly definition: CollectionDefinition;
   readonly check?: DefinitionCheck | undefined;
+  /** Who holds what, for a definition with a replication factor. */
+  readonly map?: ShardMap | undefined;
 }
 
 /** Refuses what this node cannot do. */
@@ -105,13 +117,33 @@ export async function createCollection({
   name,
   definition,
   check,
+  map,
 }: CreateOptions): Promise<{ created: boolean }> {
-  const made = await onAllNodes(nodes, `pgquorum create ${name}`, async (client, node) => {
-    const existing = await readCollection(client, name);
-    if (existing === null) await check?.(client, definition);
-    return createOn({ client, node, name, definition, existing });
-  });
+  if (definition.replicationFactor !== undefined && map === undefined)
+    throw new PgquorumError('internal', 'a collection with a replication factor needs a shard map');
+  const made = await onAllNodes(
+    nodes,
+    `pgquorum create ${name}`,
+    async (client, node) => {
+      const existing = await readCollection(client, name);
+      if (existing === null) await check?.(client, definition);
+      return createOn({ client, node, name, definition, existing });
+    },
+    map === undefined ? undefined : (clients) => putMaps(clients, nodes, { name, map }),
+  );
   return { created: made.some(Boolean) };
+}
+
+/** What a crash left half-way has its map already, and perhaps moved since: that one is for all. */
+async function putMaps(
+  clients: readonly pg.Client[],
+  nodes: readonly NodeAddress[],
+  { name, map }: { readonly name: string; readonly map: ShardMap },
+): Promise<void> {
+  const found = await Promise.all(clients.map((client) => readMap(client, name)));
+  const wanted = newest(found.some((one) => one.length > 0) ? found : [map]);
+  for (const [at, client] of clients.entries())
+    if (found[at]!.length === 0) await putMap(client, nodes[at]!.name, wanted);
 }
 
 export interface ChangeOptions {
@@ -195,7 +227,7 @@ async function createOn({ client, node, name, definition, existing }: CreateOnOp
     );
   }
   await checkFollows(client, node);
-  const table = ownTable(name, definition.shards);
+  const table = ownTable(name, definition);
   const role = (await client.query<{ role: string }>('select session_user::text as role')).rows[0]!.role;
   try {
     for (const statement of [

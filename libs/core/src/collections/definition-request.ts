@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { PgquorumError } from '../errors/error.ts';
 import { invalid, isObject, notSupported, notSupportedMark, parseWith } from '../requests/fields.ts';
+import { splitPointsProblem, type RangePartitioning } from '../placement/partitioning.ts';
 import { checkAttachedRules } from './attach-request.ts';
 import { changedRules, conflictRules, conflictRulesSchema, type Strategy } from './conflict-rules.ts';
 import {
@@ -25,17 +26,19 @@ const choice = <const T extends readonly [string, ...string[]]>(now: T, later: r
     });
   }) as unknown as z.ZodType<T[number]>;
 
+const shardsMax = 4096;
 const integer = (min: number, max: number) => z.number().int().min(min).max(max);
 
 const request = z.strictObject({
   dimension: integer(1, Math.max(...Object.values(dimensionMax))),
   metric: choice(['cosine', 'l2', 'inner-product', 'l1', 'hamming', 'jaccard'], []).optional(),
   vectorType: choice(['vector', 'halfvec', 'sparsevec', 'bit'], []).default('vector'),
-  shards: integer(1, 4096).optional(),
+  shards: integer(1, shardsMax).optional(),
   replicationFactor: integer(1, 64).optional(),
   partitioning: z
-    .strictObject({ type: choice(['hash'], ['range']), splitPoints: z.unknown().optional() })
+    .strictObject({ type: choice(['hash', 'range'], []), splitPoints: z.array(z.string()).optional() })
     .optional(),
+  nonHostWrites: choice(['accept', 'refuse'], []).optional(),
   writes: choice(['any'], ['leased']).default('any'),
   conflicts: conflictRulesSchema.optional(),
   index: z
@@ -51,7 +54,11 @@ const request = z.strictObject({
 export interface DefinitionDefaults {
   readonly shards: number;
   readonly strategy: Strategy;
-  /** Every node hosts every shard. */
+  /** Where the request names none; all nodes when left out. */
+  readonly replicationFactor?: number | undefined;
+  /** May a node hold less than everything? */
+  readonly sharded: boolean;
+  /** The nodes that can hold shards. */
   readonly nodes: number;
 }
 
@@ -59,19 +66,15 @@ export function parseDefinition(body: unknown, defaults: DefinitionDefaults): Co
   if (!isObject(body))
     throw new PgquorumError('invalid_request', 'the body must be an object with the definition');
   const value = parseWith(request, body);
-  if (value.replicationFactor !== undefined && value.replicationFactor !== defaults.nodes) {
-    throw notSupported(
-      'replicationFactor',
-      `every node holds every shard in this version, so only ${defaults.nodes} is possible`,
-    );
-  }
-  if (value.partitioning?.splitPoints !== undefined)
-    throw notSupported('partitioning.splitPoints', 'collections are partitioned by hash in this version');
+  const partitioning = rangeOf(value);
   const definition = {
     dimension: value.dimension,
     metric: value.metric ?? metricsOf[value.vectorType][0],
     vectorType: value.vectorType,
-    shards: value.shards ?? defaults.shards,
+    shards:
+      partitioning === undefined ? (value.shards ?? defaults.shards) : partitioning.splitPoints.length + 1,
+    ...(partitioning === undefined ? {} : { partitioning }),
+    ...heldBy(value, defaults),
     writes: value.writes,
     conflicts: conflictRules(value.conflicts, defaults.strategy),
     index: parseIndex(value.index),
@@ -79,6 +82,41 @@ export function parseDefinition(body: unknown, defaults: DefinitionDefaults): Co
   checkType(definition);
   checkIndexable(definition);
   return definition;
+}
+
+/** Undefined when it is by hash. */
+function rangeOf({ partitioning, shards }: z.infer<typeof request>): RangePartitioning | undefined {
+  const points = partitioning?.splitPoints;
+  if (partitioning?.type !== 'range') {
+    if (points !== undefined) throw invalid('partitioning.splitPoints: belong to the type range');
+    return undefined;
+  }
+  if (points === undefined || points.length === 0)
+    throw invalid('partitioning.splitPoints: at least one is needed; one shard more than points is made');
+  if (points.length >= shardsMax) throw invalid(`partitioning.splitPoints: at most ${shardsMax - 1}`);
+  const problem = splitPointsProblem(points);
+  if (problem !== null) throw invalid(`partitioning.${problem}`);
+  if (shards !== undefined && shards !== points.length + 1)
+    throw invalid(`shards: ${points.length} split points make ${points.length + 1}`);
+  return { type: 'range', splitPoints: points };
+}
+
+/** Nothing where every node holds every shard: such a collection has no shard map. */
+function heldBy(
+  value: z.infer<typeof request>,
+  defaults: DefinitionDefaults,
+): Pick<CollectionDefinition, 'replicationFactor' | 'nonHostWrites'> {
+  const replicationFactor = value.replicationFactor ?? defaults.replicationFactor;
+  if (replicationFactor === undefined || replicationFactor >= defaults.nodes) return {};
+  if (!defaults.sharded)
+    throw notSupported(
+      'replicationFactor',
+      `every node holds every shard in this version, so it is at least ${defaults.nodes}`,
+    );
+  return {
+    replicationFactor,
+    ...(value.nonHostWrites === 'refuse' ? { nonHostWrites: 'refuse' as const } : {}),
+  };
 }
 
 const changeRequest = z.strictObject({

@@ -1,4 +1,5 @@
 /** What a collection is: its definition as users give it, and its table as the generated SQL needs it. Pure. */
+import type { Partitioned, RangePartitioning } from '../placement/partitioning.ts';
 import type { ConflictRules } from './conflict-rules.ts';
 
 export type VectorType = 'vector' | 'halfvec' | 'sparsevec' | 'bit';
@@ -21,6 +22,12 @@ export interface CollectionDefinition {
   readonly metric: Metric;
   readonly vectorType: VectorType;
   readonly shards: number;
+  /** By hash when left out. */
+  readonly partitioning?: RangePartitioning;
+  /** So many nodes hold each shard, by the shard map; every node holds all of them when left out. */
+  readonly replicationFactor?: number;
+  /** Writes of SQL clients to shards that their node does not hold: refused, or kept until the replicas have them when left out. */
+  readonly nonHostWrites?: 'refuse';
   readonly writes: 'any';
   readonly conflicts: ConflictRules;
   readonly index: IndexDefinition;
@@ -43,6 +50,8 @@ export interface CollectionTable {
   readonly table: string;
   readonly key: readonly KeyColumn[];
   readonly shards: number;
+  readonly partitioning?: RangePartitioning | undefined;
+  readonly nonHostWrites?: 'refuse' | undefined;
   /** As in the definition. */
   readonly attached?: AttachedColumns | undefined;
 }
@@ -108,12 +117,17 @@ export const metricOperators: Readonly<
 };
 
 /** The table of a collection made by us: `public.<name>` with a text key. */
-export const ownTable = (collection: string, shards: number): CollectionTable => ({
+export const ownTable = (
+  collection: string,
+  { shards, partitioning, nonHostWrites }: Partitioned & Pick<CollectionTable, 'nonHostWrites'>,
+): CollectionTable => ({
   collection,
   schema: 'public',
   table: collection,
   key: [{ name: 'id', type: 'text' }],
   shards,
+  ...(partitioning === undefined ? {} : { partitioning }),
+  ...(nonHostWrites === undefined ? {} : { nonHostWrites }),
 });
 
 /** Two definitions are the same when all their fields are. */

@@ -20,6 +20,8 @@ import { detachCollection } from './detach.pg.ts';
 import { checkDdl } from '../ddl/check.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
+import { coverShards } from '../shards/cover.ts';
+import { newest, type ShardMap } from '../shards/entry.ts';
 import { checkCollectionName } from '../requests/fields.ts';
 import { onFirst, type Nodes } from '../topology/nodes.pg.ts';
 
@@ -45,11 +47,31 @@ export class CollectionDirectory {
     checkCollectionName(name);
     const kept = this.#entries.get(name);
     if (kept !== undefined && performance.now() < kept.untilMs) return kept.row;
-    const row = await onFirst(this.#nodes.anyOrder(), deadline, (client) => readCollection(client, name));
-    if (row === null) {
-      this.#entries.delete(name);
-      throw new PgquorumError('collection_not_found', `collection ${name}`);
-    }
+    return this.#keep(name, [
+      await onFirst(this.#nodes.anyOrder(), deadline, (client) => readCollection(client, name)),
+    ]);
+  }
+
+  /** After a node has refused an epoch: as the nodes that can be asked have it now. */
+  async refresh(name: string, deadline: Deadline): Promise<CollectionRow> {
+    const asked = await Promise.allSettled(
+      this.#nodes.live.map((node) => node.run(deadline, (client) => readCollection(client, name))),
+    );
+    const rows = asked.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+    if (rows.length === 0)
+      throw new PgquorumError('replicas_unavailable', 'no node could be asked for the shard map');
+    return this.#keep(name, rows);
+  }
+
+  /** One node's map may be behind what another one told before. */
+  #keep(name: string, rows: readonly (CollectionRow | null)[]): CollectionRow {
+    const found = rows.find((row) => row !== null);
+    const before = this.#entries.get(name)?.row.map;
+    this.#entries.delete(name);
+    if (found == null) throw new PgquorumError('collection_not_found', `collection ${name}`);
+    const maps = [...rows.map((row) => row?.map), before].filter((map) => map !== undefined);
+    const map = newest(maps).filter(({ shard }) => shard < found.table.shards);
+    const row = found.map === undefined ? found : { ...found, map };
     this.#entries.set(name, { row, untilMs: performance.now() + keptMs });
     return row;
   }
@@ -64,16 +86,44 @@ export class CollectionDirectory {
 
   async measure(name: string, deadline: Deadline): Promise<MeasuredCollection> {
     const row = await this.get(name, deadline);
+    if (row.map !== undefined) return { ...row, ...(await this.#measureParts(row, deadline)) };
     const measured = await onFirst(this.#nodes.anyOrder(), deadline, (client) =>
-      measureCollection(client, row.table),
+      measureCollection(client, row.table, null),
     );
     return { ...row, ...measured };
   }
 
-  async create(name: string, definition: CollectionDefinition): Promise<{ created: boolean }> {
+  /** Each shard at one of its replicas; bytes are those of the nodes that were asked. */
+  async #measureParts(
+    { table, map }: CollectionRow,
+    deadline: Deadline,
+  ): Promise<{ rows: number; bytes: string }> {
+    const live = this.#nodes.anyOrder().filter((node) => node.isUp);
+    const { nodes, missing } = coverShards(
+      map ?? [],
+      live.map(({ name }) => name),
+    );
+    if (missing.length > 0)
+      throw new PgquorumError('replicas_unavailable', `${missing.length} shards have no live replica`);
+    const parts = await Promise.all(
+      [...nodes].map(([name, shards]) =>
+        this.#nodes.byName(name)!.run(deadline, (client) => measureCollection(client, table, shards)),
+      ),
+    );
+    return {
+      rows: parts.reduce((sum, part) => sum + part.rows, 0),
+      bytes: String(parts.reduce((sum, part) => sum + BigInt(part.bytes), 0n)),
+    };
+  }
+
+  async create(
+    name: string,
+    definition: CollectionDefinition,
+    map?: ShardMap,
+  ): Promise<{ created: boolean }> {
     checkCollectionName(name);
     try {
-      return await createCollection({ nodes: this.#addresses(), name, definition, check: this.#check });
+      return await createCollection({ nodes: this.#addresses(), name, definition, check: this.#check, map });
     } finally {
       this.forget(name);
     }

@@ -66,7 +66,8 @@ export function installStatements(
     `insert into pgquorum.collection (name, table_schema, table_name, key_columns, definition, shards) values (${quoteText(table.collection)}, ${quoteText(table.schema)}, ${quoteText(table.table)}, array[${table.key
       .map((column) => quoteText(column.name))
       .join(', ')}], ${quoteText(JSON.stringify(definition))}::jsonb, ${table.shards})`,
-    `insert into pgquorum.shard_role (collection, shard) select ${quoteText(table.collection)}, s from generate_series(0, ${table.shards - 1}) s`,
+    // With a shard map (shards/map.pg.ts) its entries say which are held here.
+    `insert into pgquorum.shard_role (collection, shard, role) select ${quoteText(table.collection)}, s, '${definition.replicationFactor === undefined ? 'replica' : 'none'}' from generate_series(0, ${table.shards - 1}) s`,
     `alter publication pgquorum add table ${quoteTable({ schema: table.schema, name: table.table })}, ${version}`,
   ];
 }

@@ -17,6 +17,7 @@
 import type { ConflictRules } from './conflict-rules.ts';
 import type { CollectionTable } from './definition.ts';
 import { quoteName, quoteTable, quoteText } from '../postgres/identifier.ts';
+import { shardOfKeySql } from './partition-sql.ts';
 
 export type TriggerEvent = 'insert' | 'update' | 'delete' | 'truncate';
 export const triggerEvents: readonly TriggerEvent[] = ['insert', 'update', 'delete', 'truncate'];
@@ -66,9 +67,9 @@ function textFormats(table: CollectionTable): string {
   return `${types.includes('date') ? ` set datestyle = 'ISO, YMD'` : ''}${types.includes('bytea') ? ' set bytea_output = hex' : ''}`;
 }
 
-/** What pgquorum.key_hash and now_hlc do, which Postgres does not inline: calling them costs more than they do. */
 const shardSql = (table: CollectionTable, prefix: string): string =>
-  `('x' || encode(substr(sha256(convert_to(${keyTextSql(table, prefix)}, 'UTF8')), 1, 4), 'hex'))::bit(32)::bigint % ${table.shards}`;
+  shardOfKeySql(keyTextSql(table, prefix), table);
+/** What pgquorum.now_hlc does, which Postgres does not inline: calling it costs more than it does. */
 const floorSql = (collection: string): string =>
   `greatest((extract(epoch from clock_timestamp()) * 1000)::bigint << 16, (n.floors ->> ${collection})::bigint)`;
 
@@ -202,6 +203,12 @@ function bulkStatements(table: CollectionTable, event: TriggerEvent, rules: Conf
 ${supersedeOpen(table, event, rules)}`;
 }
 
+/** Only in collections that say so: every statement pays for it. */
+function refuseElsewhere(table: CollectionTable, event: TriggerEvent): string {
+  if (table.nonHostWrites === undefined) return '';
+  return `  perform pgquorum.refuse_elsewhere(${quoteText(table.collection)}, (select array_agg(distinct (${shardSql(table, 'k.')})::integer) from (${touchedKeys(table, event)}) k));\n`;
+}
+
 /** A write may name its embedding model; its rank is the model's place. */
 function modelRank({ models }: ConflictRules): string {
   if (models === undefined) return '';
@@ -248,7 +255,7 @@ ${table.key.map(({ type }, at) => `  __key_${at} ${type};\n`).join('')}  __drawn
 ${models === '' ? '' : "  __model text := nullif(current_setting('pgquorum.model', true), '');\n  __rank smallint;\n"}begin
   if current_setting('pgquorum.apply', true) = 'on' and session_user = ${quoteText(ownRole)} then return null; end if;
 ${models}${isolation}${oneKey}${event === 'truncate' ? bulk : `  if not found then\n${bulk}\n  end if;`}
-  if __request is not null then
+${refuseElsewhere(table, event)}  if __request is not null then
     insert into pgquorum.request (collection, key, request, origin, counter, hlc, clock)
     select ${collection}, ${keyTextSql(table, 'k.')}, __request, v.origin, v.counter, v.hlc, ${rules.strategy === 'crdt' ? 'v.clock' : 'null'}
     from (${distinctKeysSql(table, event)}) k, lateral (select v.origin, v.counter, v.hlc, v.clock from ${versionTable(table)} v where ${keyMatch(table, 'v.', 'k.')} offset 0) v

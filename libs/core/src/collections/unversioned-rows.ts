@@ -7,6 +7,7 @@
  */
 import { quoteName, quoteTable, quoteText } from '../postgres/identifier.ts';
 import type { CollectionTable } from './definition.ts';
+import { shardOfKeySql } from './partition-sql.ts';
 import { keyTextSql, versionTable } from './trigger.ts';
 
 export interface StampedTable extends CollectionTable {
@@ -27,7 +28,7 @@ const versionColumns =
   'rank, epoch, hlc, origin, counter, clock, seen, deleted, applied, shard, request, crdt';
 
 export const shardSql = (table: CollectionTable, alias: string): string =>
-  `pgquorum.key_hash(${keyTextSql(table, alias)}) % ${table.shards}`;
+  shardOfKeySql(keyTextSql(table, alias), table);
 
 const keys = (table: CollectionTable, prefix: string): string =>
   table.key.map(({ name }) => `${prefix}${quoteName(name)}`).join(', ');

@@ -5,9 +5,10 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
+import { readCollection } from '../collections/catalog.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
-import { requestError } from '../postgres/request-error.ts';
+import { isStaleMap, requestError } from '../postgres/request-error.ts';
 import { remainingMs } from '../postgres/session.pg.ts';
 import { sqlStateOf } from '../postgres/sqlstate.ts';
 import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
@@ -52,7 +53,7 @@ export class RecordTransactions {
             'the connection was lost after the commit was sent; doing it again is safe',
             { cause },
           );
-        if (!isNodeFailure(cause)) throw requestError(cause);
+        if (!isNodeFailure(cause) && !isStaleMap(cause)) throw requestError(cause);
         lost = cause;
       }
     }
@@ -68,8 +69,11 @@ export class RecordTransactions {
     for (const node of this.#nodes.anyOrder()) {
       try {
         const found = await node.run(deadline, (client) => readRecord(client, id, ''));
-        if (found !== null)
-          return this.#nodes.inOrder(this.#placement.nodesOf(found.collection, found.shard as ShardNumber));
+        if (found !== null) {
+          const collection = await node.run(deadline, (client) => readCollection(client, found.collection));
+          if (collection === null) continue;
+          return this.#nodes.inOrder(this.#placement.replicasOf(collection, found.shard as ShardNumber));
+        }
       } catch (cause) {
         if (!isNodeFailure(cause)) throw requestError(cause);
       }
@@ -124,6 +128,12 @@ async function once<T>(
        set local statement_timeout = ${Math.max(1, Math.ceil(remainingMs(deadline)))}`,
     );
     const record = await readRecord(client, id, '');
+    // Any epoch will do: what is looked at is here, under locks.
+    if (record !== null)
+      await client.query('select pgquorum.check_shards($1, array[$2::int], array[null::bigint])', [
+        record.collection,
+        record.shard,
+      ]);
     const result = record === null ? null : { done: await work(client, record) };
     progress.commitSent = true;
     const committed = await client.query('commit');

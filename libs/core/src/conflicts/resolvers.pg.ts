@@ -24,7 +24,7 @@ const keysMax = 100;
 
 export interface ResolversOptions {
   readonly node: ClusterNode;
-  readonly isPrimary: (collection: string, shard: ShardNumber) => boolean;
+  readonly isPrimary: (collection: CollectionRow, shard: ShardNumber) => boolean;
   readonly modules: ResolverModules;
   readonly timeoutMs: number;
   readonly logger: Logger;
@@ -142,7 +142,7 @@ async function dueKeys(
   version: string | null,
 ): Promise<DueKey[]> {
   const shards = Array.from({ length: collection.table.shards }, (_, shard) => shard).filter((shard) =>
-    isPrimary(collection.name, shard as ShardNumber),
+    isPrimary(collection, shard as ShardNumber),
   );
   const { rows } = await client.query<{ key: string[]; records: string[] }>(
     `select (jsonb_agg(c.key_texts) -> 0) as key, array_agg(c.id::text) as records from pgquorum.conflict c

@@ -1,13 +1,15 @@
-/** Conflict records as they are listed and counted. They are replicated, so that any node answers. */
+/** Conflict records as they are listed and counted. They are replicated to all that hold their shard (seats.pg.ts). */
 import type pg from 'pg';
 import { listCollections, readCollection, type CollectionRow } from '../collections/catalog.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
-import { isNodeFailure, onFirst, type Nodes } from '../topology/nodes.pg.ts';
+import { isNodeFailure, type Nodes } from '../topology/nodes.pg.ts';
 import { currentJoinSql, noiseSql, type NoiseOptions } from './noise.ts';
 import { checkConflictId, filterConditions, makeCursor } from './query.ts';
 import type { ConflictFilter, ConflictQuery, ListPosition } from './query.ts';
+import { mergePages, type Page } from './pages.ts';
 import { conflictJsonSql } from './record.ts';
+import { askSeats, seatCondition, type Seat } from './seats.pg.ts';
 import { readAttempts } from './resolver-attempts.pg.ts';
 import { columnsSql, type TableColumn } from './row-statements.ts';
 import { conflictView, type ConflictView, type CurrentVersion, type StoredConflict } from './view.ts';
@@ -37,7 +39,10 @@ export class ConflictStore {
     query: ConflictQuery,
     deadline: Deadline,
   ): Promise<{ items: ConflictView[]; nextCursor?: string }> {
-    const { rows, more } = await onFirst(this.#stableOrder(), deadline, (client) => readPage(client, query));
+    const pages = await askSeats(this.#stableOrder(), deadline, (client, seat) =>
+      readPage(client, { ...query, seat }),
+    );
+    const { rows, more } = mergePages(pages, query.limit, positionOf);
     return {
       items: await this.#views(rows, deadline),
       ...(more === null ? {} : { nextCursor: makeCursor(more) }),
@@ -68,7 +73,10 @@ export class ConflictStore {
     filter: ConflictFilter,
     deadline: Deadline,
   ): Promise<{ items: ConflictCount[]; total: number }> {
-    const items = await onFirst(this.#stableOrder(), deadline, (client) => countOn(client, filter));
+    const counts = await askSeats(this.#stableOrder(), deadline, (client, seat) =>
+      countOn(client, { ...filter, seat }),
+    );
+    const items = addCounts(counts.flat());
     return { items, total: items.reduce((sum, { count }) => sum + count, 0) };
   }
 
@@ -96,13 +104,24 @@ type ComparedConflict = StoredConflict & {
   readonly current: CurrentVersion | null;
 };
 
-interface Page {
-  readonly rows: ComparedConflict[];
-  /** From where there may be more. */
-  readonly more: ListPosition | null;
+interface Seated {
+  readonly seat: Seat | null;
 }
 
-async function readPage(client: pg.ClientBase, query: ConflictQuery): Promise<Page> {
+/** The same kinds of several nodes, in the order of one. */
+function addCounts(counts: readonly ConflictCount[]): ConflictCount[] {
+  const groups = Map.groupBy(counts, ({ collection, state, kind }) =>
+    JSON.stringify([collection, state, kind]),
+  );
+  return [...groups]
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([, same]) => ({ ...same[0]!, count: same.reduce((sum, { count }) => sum + count, 0) }));
+}
+
+async function readPage(
+  client: pg.ClientBase,
+  query: ConflictQuery & Seated,
+): Promise<Page<ComparedConflict>> {
   const kept: ComparedConflict[] = [];
   let after = query.after;
   for (let looked = 0; ;) {
@@ -128,12 +147,12 @@ const positionOf = (row: StoredConflict): ListPosition => ({ foundAt: row.foundA
 /** One more than the limit. */
 async function readRows(
   client: pg.ClientBase,
-  query: ConflictQuery,
+  query: ConflictQuery & Seated,
   after: ListPosition | null,
 ): Promise<StoredConflict[]> {
   const values: unknown[] = [];
   const bind = (value: unknown): string => `$${values.push(value)}`;
-  const conditions = ['true', ...filterConditions(query, bind)];
+  const conditions = [seatCondition(query.seat, bind), ...filterConditions(query, bind)];
   if (after !== null) {
     const foundAt = bind(after.foundAt);
     conditions.push(
@@ -174,7 +193,7 @@ async function noiseOptions(
   return { table, columns, cosineTolerance: definition.conflicts.cosineTolerance };
 }
 
-async function countOn(client: pg.ClientBase, filter: ConflictFilter): Promise<ConflictCount[]> {
+async function countOn(client: pg.ClientBase, filter: ConflictFilter & Seated): Promise<ConflictCount[]> {
   if (filter.noise === null)
     return countFrom(client, filter, { from: 'pgquorum.conflict c', conditions: [] });
   const collections =
@@ -193,11 +212,12 @@ async function countOn(client: pg.ClientBase, filter: ConflictFilter): Promise<C
 
 async function countFrom(
   client: pg.ClientBase,
-  filter: ConflictFilter,
+  filter: ConflictFilter & Seated,
   { from, conditions }: { readonly from: string; readonly conditions: readonly string[] },
 ): Promise<ConflictCount[]> {
   const values: unknown[] = [];
-  const where = ['true', ...filterConditions(filter, (value) => `$${values.push(value)}`), ...conditions];
+  const bind = (value: unknown): string => `$${values.push(value)}`;
+  const where = [seatCondition(filter.seat, bind), ...filterConditions(filter, bind), ...conditions];
   const { rows } = await client.query<Omit<ConflictCount, 'count'> & { count: string }>(
     `select c.collection, c.state, c.kind, count(*)::text as count from ${from} where ${where.join(' and ')} group by 1, 2, 3 order by 1, 2, 3`,
     values,

@@ -114,6 +114,13 @@ export const vectorCodes = {
     'The CRDT field can not hold more',
     'A counter ends at 9007199254740991, a set at 10000 elements. Nothing was changed.',
   ),
+  shard_elsewhere: entry(
+    409,
+    'FAILED_PRECONDITION',
+    true,
+    'The shard is held by other nodes',
+    'The collection refuses writes by SQL on nodes that do not hold the shard: write on one of its replicas, or through the gateway.',
+  ),
   version_missing: entry(
     409,
     'FAILED_PRECONDITION',

@@ -13,6 +13,7 @@ import type pg from 'pg';
 import { lockCollections, listCollections } from '../collections/catalog.pg.ts';
 import type { CollectionDefinition } from '../collections/definition.ts';
 import { createTableStatements, installStatements } from '../collections/install.ts';
+import { putMap } from '../shards/map.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { failpoint } from '../faults/failpoint.process.ts';
 import { quoteTable } from '../postgres/identifier.ts';
@@ -60,13 +61,15 @@ export async function joinNode({ like, ...options }: JoinOptions): Promise<void>
 async function makeCollections({ client, like, joiner }: Joining): Promise<void> {
   const here = new Set((await listCollections(client)).map(({ name }) => name));
   const role = (await client.query<{ role: string }>('select session_user::text as role')).rows[0]!.role;
-  for (const { name, table, definition } of await listCollections(like)) {
+  for (const { name, table, definition, map } of await listCollections(like)) {
     if (here.has(name)) continue;
     const create =
       definition.attached === undefined ? createTableStatements(table, withoutIndex(definition)) : [];
     try {
       for (const statement of [...create, ...installStatements(table, definition, role)])
         await client.query(statement);
+      // It holds no shard of a collection with a map until one is moved to it.
+      if (map !== undefined) await putMap(client, joiner.name, map);
     } catch (cause) {
       throw misfit(cause, {
         node: joiner.name,

@@ -46,6 +46,10 @@ export function requestError(cause: unknown, collection?: string): unknown {
       return make('vector_not_found', 'there is no such row on this node');
     case 'PQ007':
       return make('version_missing', 'the row has no version');
+    case 'PQ020':
+      return make('stale_shard_map', 'the node does not hold the shard under the epoch that was asked for');
+    case 'PQ021':
+      return make('shard_elsewhere', 'the shard is not held by the node that was written to');
     case 'PQ010':
       return make('model_unknown', 'model: the collection does not list it');
     case 'PQ011':
@@ -71,6 +75,10 @@ export const isStaleDefinition = (cause: unknown): boolean =>
 
 /** A write named an embedding model before the one that its key has. */
 export const isLaterModel = (cause: unknown): boolean => sqlStateOf(cause) === 'PQ011';
+
+/** The node is no replica of the shard, or one of another epoch. */
+export const isStaleMap = (cause: unknown): boolean =>
+  sqlStateOf(cause) === 'PQ020' || (isPgquorumError(cause) && cause.code === 'stale_shard_map');
 
 /** Passes by itself when tried again at once. */
 export const isTransient = (cause: unknown): boolean => ['40P01', '40001'].includes(sqlStateOf(cause) ?? '');

@@ -1,4 +1,5 @@
 /** Reads by id at ONE, from the first live node of the shard that knows the key: the one that took the write, unless it has failed since. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { CollectionDirectory } from '../collections/directory.pg.ts';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
@@ -17,8 +18,9 @@ import { PgquorumError } from '../errors/error.ts';
 import { textArray } from '../postgres/binary-array.ts';
 import type { Deadline } from '../postgres/deadline.ts';
 import { quoteName, quoteTable, quoteText } from '../postgres/identifier.ts';
-import { isStaleDefinition, requestError } from '../postgres/request-error.ts';
+import { isStaleDefinition, isStaleMap, requestError } from '../postgres/request-error.ts';
 import { parseLossless } from '../requests/lossless-json.ts';
+import { checkStillHeld } from '../shards/held.pg.ts';
 import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
 import type { ShardPlacement } from '../topology/shard-placement.ts';
 import { versionView, type VersionColumns, type VersionView } from '../versioning/version-view.ts';
@@ -27,6 +29,7 @@ import { embeddingOfText, type EmbeddingView } from '../writes/embedding.ts';
 import type { ParsedItem } from '../writes/item.ts';
 import { modelOfRank } from '../writes/model.ts';
 import { statement } from '../writes/statements.ts';
+import { staleMapPauseMs, staleMapTries } from '../writes/writer.pg.ts';
 
 export interface StoredVector {
   readonly id: string;
@@ -113,13 +116,12 @@ export class Reader {
     });
     let pending = parsed.flatMap((one) => (one.ok ? [one.item] : []));
     const asked = new Map<KeyItem, number>(pending.map((item) => [item, 0]));
-    const orders = new Map(
-      pending.map((item) => [
-        item,
-        this.#nodes.inOrder(this.#placement.nodesOf(collection.name, item.shard)),
-      ]),
-    );
+    const orderOf = (item: KeyItem): Node[] =>
+      this.#nodes.inOrder(this.#placement.replicasOf(current, item.shard));
+    let current = collection;
+    let orders = new Map(pending.map((item) => [item, orderOf(item)]));
     const answered = new Set<KeyItem>();
+    let staleTries = 0;
     while (pending.length > 0) {
       const byNode = new Map<Node, KeyItem[]>();
       for (const item of pending) {
@@ -136,13 +138,25 @@ export class Reader {
           );
         else byNode.set(node, [...(byNode.get(node) ?? []), item]);
       }
+      const stale: KeyItem[] = [];
       const rounds = await Promise.all(
         [...byNode].map(async ([node, items]) =>
-          this.#readFrom(node, collection, items, { ...options, found, notThere, answered }),
+          this.#readFrom(node, collection, items, { ...options, found, notThere, answered, stale }),
         ),
       );
       pending = rounds.flat();
       for (const item of pending) asked.set(item, asked.get(item)! + 1);
+      if (stale.length === 0) continue;
+      staleTries += 1;
+      if (staleTries > staleMapTries)
+        throw new PgquorumError('stale_shard_map', 'the shards are moved faster than they can be read');
+      await sleep(staleMapPauseMs * (0.5 + Math.random()));
+      current = await this.#directory.refresh(collection.name, options.deadline);
+      for (const item of stale) asked.set(item, 0);
+      pending = [...pending, ...stale];
+      orders = new Map(
+        pending.map((item) => [item, stale.includes(item) ? orderOf(item) : orders.get(item)!]),
+      );
     }
     return parsed.map((one) => (one.ok ? found.get(one.item.id)! : { id: one.id, error: one.error }));
   }
@@ -158,20 +172,28 @@ export class Reader {
       found: Map<string, ReadResult>;
       notThere: (item: KeyItem) => ReadResult;
       answered: Set<KeyItem>;
+      /** Those that the node does not hold any more. */
+      stale: KeyItem[];
     },
   ): Promise<readonly KeyItem[]> {
     let rows: Map<string, Row>;
     try {
-      rows = await node.run(round.deadline, (client) =>
-        readRows(
+      rows = await node.run(round.deadline, async (client) => {
+        const ids = items.map((item) => item.id);
+        const found = await readRows(client, collection, ids, round.siblings);
+        await checkStillHeld(
           client,
           collection,
-          items.map((item) => item.id),
-          round.siblings,
-        ),
-      );
+          items.map((item) => item.shard),
+        );
+        return found;
+      });
     } catch (cause) {
       if (isNodeFailure(cause)) return items;
+      if (isStaleMap(cause)) {
+        round.stale.push(...items);
+        return [];
+      }
       if (isStaleDefinition(cause)) this.#directory.forget(collection.name);
       throw requestError(cause, collection.name);
     }

@@ -22,6 +22,8 @@ export interface SearchRequest {
   readonly efSearch: number | null;
   readonly include: readonly Include[];
   readonly maxDistance: number | null;
+  /** Rather less than all shards than no answer. */
+  readonly allowPartial: boolean;
 }
 
 const fields = [
@@ -53,6 +55,7 @@ export function parseSearch(body: unknown, definition: CollectionDefinition): Se
     efSearch: parseEfSearch(body['efSearch'], definition),
     include: parseInclude(body['include'], definition),
     maxDistance: maxDistance ?? null,
+    allowPartial: allowPartial ?? false,
   };
 }
 

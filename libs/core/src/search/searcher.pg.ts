@@ -1,4 +1,8 @@
-/** The k nearest, from one node: every node holds every shard, so that one covers them all. */
+/**
+ * The k nearest: from one node where every node holds every shard, else from the fewest live replicas that have all shards between them. Each of them is asked for its
+ * shards alone, so what has not been cleaned away elsewhere yet (a departed shard, a write by SQL on a node that does not hold it) never shows, and no match comes twice.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
 import { metricOperators, typeSql } from '../collections/definition.ts';
@@ -9,15 +13,19 @@ import { sameKey } from '../collections/unversioned-rows.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
 import { quoteName, quoteTable } from '../postgres/identifier.ts';
-import { isStaleDefinition, requestError } from '../postgres/request-error.ts';
+import { isStaleDefinition, isStaleMap, requestError } from '../postgres/request-error.ts';
 import { remainingMs } from '../postgres/session.pg.ts';
 import type { Reader } from '../reads/reader.pg.ts';
-import { shardOfKey } from '../placement/key-hash.ts';
+import { shardOf } from '../placement/partitioning.ts';
 import { notSupported } from '../requests/fields.ts';
 import { parseLossless } from '../requests/lossless-json.ts';
-import { onFirst, type Nodes } from '../topology/nodes.pg.ts';
+import { coverShards } from '../shards/cover.ts';
+import { checkStillHeld } from '../shards/held.pg.ts';
+import { isNodeFailure, onFirst, type Nodes } from '../topology/nodes.pg.ts';
 import { versionView, type VersionColumns, type VersionView } from '../versioning/version-view.ts';
 import { embeddingOfText, textOfEmbedding, type EmbeddingView } from '../writes/embedding.ts';
+import type { ShardNumber } from '../versioning/version.ts';
+import { staleMapPauseMs, staleMapTries } from '../writes/writer.pg.ts';
 import { compileFilter } from './filter.ts';
 import { checkDirection, efSearchMax, scoreOf, type SearchRequest } from './request.ts';
 
@@ -68,7 +76,8 @@ export class Searcher {
 
   async search(collection: CollectionRow, request: SearchRequest, deadline: Deadline): Promise<SearchResult> {
     const near = await this.#nearText(collection, request, deadline);
-    const { text, values } = searchSql(collection, request, near);
+    if (collection.map !== undefined) return this.#searchShards(collection, request, { near, deadline });
+    const { text, values } = searchSql(collection, request, near, null);
     try {
       const { rows, node } = await onFirst(this.#nodes.anyOrder(), deadline, async (client, from) => ({
         rows: await runSearch(client, collection, request, { text, values, deadline }),
@@ -90,11 +99,88 @@ export class Searcher {
     }
   }
 
+  async #searchShards(
+    given: CollectionRow,
+    request: SearchRequest,
+    search: { readonly near: string; readonly deadline: Deadline },
+  ): Promise<SearchResult> {
+    let collection = given;
+    const failed = new Set<string>();
+    for (let staleTries = 0; ;) {
+      const order = this.#nodes.anyOrder().filter((node) => node.isUp && !failed.has(node.name));
+      const { nodes, missing } = coverShards(
+        collection.map ?? [],
+        order.map(({ name }) => name),
+      );
+      const total = collection.table.shards;
+      if (missing.length > 0 && !request.allowPartial)
+        throw new PgquorumError(
+          'replicas_unavailable',
+          `${missing.length} of ${total} shards have no live replica; allowPartial searches the others`,
+        );
+      const asked = [...nodes];
+      const answers = await Promise.allSettled(
+        asked.map(([name, shards]) => this.#searchNode(collection, request, { ...search, name, shards })),
+      );
+      const causes = answers.map((answer) =>
+        answer.status === 'rejected' ? (answer.reason as unknown) : null,
+      );
+      const other = causes.find((cause) => cause !== null && !isNodeFailure(cause) && !isStaleMap(cause));
+      if (other !== undefined) {
+        if (isStaleDefinition(other)) this.#directory.forget(collection.name);
+        throw requestError(other, collection.name);
+      }
+      causes.forEach((cause, at) => {
+        if (cause !== null && isNodeFailure(cause)) failed.add(asked[at]![0]);
+      });
+      if (causes.some((cause) => cause !== null)) {
+        if (causes.some(isStaleMap)) {
+          staleTries += 1;
+          if (staleTries > staleMapTries)
+            throw new PgquorumError(
+              'stale_shard_map',
+              'the shards are moved faster than they can be searched',
+            );
+          await sleep(staleMapPauseMs * (0.5 + Math.random()));
+          collection = await this.#directory.refresh(given.name, search.deadline);
+        }
+        continue;
+      }
+      const rows = answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value : []));
+      return {
+        matches: nearest(rows, request.k).map((row) => this.#match(collection, row)),
+        shardsSearched: total - missing.length,
+        shardsTotal: total,
+        partial: missing.length > 0,
+        nodes: asked.map(([name]) => name),
+      };
+    }
+  }
+
+  async #searchNode(
+    collection: CollectionRow,
+    request: SearchRequest,
+    search: {
+      readonly near: string;
+      readonly deadline: Deadline;
+      readonly name: string;
+      readonly shards: readonly ShardNumber[];
+    },
+  ): Promise<Row[]> {
+    const { near, deadline, name, shards } = search;
+    const { text, values } = searchSql(collection, request, near, shards);
+    return this.#nodes.byName(name)!.run(deadline, async (client) => {
+      const rows = await runSearch(client, collection, request, { text, values, deadline });
+      await checkStillHeld(client, collection, shards);
+      return rows;
+    });
+  }
+
   async #nearText(collection: CollectionRow, { near }: SearchRequest, deadline: Deadline): Promise<string> {
     if (near.kind === 'embedding') return textOfEmbedding(near.embedding);
     const stored = await this.#reader.get(
       collection,
-      { id: near.id, shard: shardOfKey(near.id, collection.table.shards) },
+      { id: near.id, shard: shardOf(near.id, collection.table) },
       { deadline, siblings: false },
     );
     if (stored.embedding === null)
@@ -121,11 +207,20 @@ export class Searcher {
   }
 }
 
+/** Of the matches of some nodes; as each of them orders its own. */
+function nearest(rows: readonly Row[], k: number): Row[] {
+  return rows
+    .filter((row) => !Number.isNaN(row.distance))
+    .toSorted((a, b) => a.distance - b.distance || Buffer.compare(Buffer.from(a.id), Buffer.from(b.id)))
+    .slice(0, k);
+}
+
 /** The nearest are found first, in the form that the index answers; versions and texts are added to the few that remain. */
 function searchSql(
   { table, definition }: CollectionRow,
   request: SearchRequest,
   near: string,
+  shards: readonly ShardNumber[] | null,
 ): { text: string; values: unknown[] } {
   const values: unknown[] = [];
   const bind = (value: unknown): string => `$${values.push(value)}`;
@@ -142,6 +237,10 @@ function searchSql(
     if (metadata === null) throw notSupported('filter', 'the table has no column for metadata');
     conditions.push(compileFilter(request.filter, { bind, column: `t.${quoteName(metadata)}`, crdt }));
   }
+  if (shards !== null)
+    conditions.push(
+      `(select f.shard from ${versionTable(table)} f where ${sameKey(table, 'f.', 't.')}) = any(${bind(shards)}::int[])`,
+    );
   if (request.maxDistance !== null) conditions.push(`${distance} <= ${bind(request.maxDistance)}`);
   // Under names of their own: a user's column may be called as one of ours.
   const key = table.key.map((part, at) => ({ ...part, name: `key${at}` }));
@@ -171,7 +270,7 @@ function searchSql(
 
 async function runSearch(
   client: pg.PoolClient,
-  { definition }: CollectionRow,
+  { definition, map }: CollectionRow,
   request: SearchRequest,
   run: { text: string; values: unknown[]; deadline: Deadline },
 ): Promise<Row[]> {
@@ -180,7 +279,8 @@ async function runSearch(
   if (definition.index.type === 'hnsw') {
     settings.push(`set local hnsw.ef_search = ${efSearch}`);
     // Otherwise the index ends after ef_search rows, however few of them pass the filter.
-    if (request.filter !== null || request.maxDistance !== null || request.k > efSearch)
+    const filtered = request.filter !== null || request.maxDistance !== null || map !== undefined;
+    if (filtered || request.k > efSearch)
       settings.push(
         'set local hnsw.iterative_scan = strict_order',
         `set local hnsw.max_scan_tuples = ${scanTuplesMax}`,

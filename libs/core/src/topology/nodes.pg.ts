@@ -195,6 +195,11 @@ export class Nodes {
     return this.all.filter((node) => node.isUp && !node.isJoining);
   }
 
+  /** Those that do not join. */
+  get settled(): readonly Node[] {
+    return this.all.filter((node) => !node.isJoining);
+  }
+
   byName(name: string): Node | undefined {
     return this.#byName.get(name);
   }

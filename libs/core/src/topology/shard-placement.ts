@@ -1,4 +1,5 @@
 /** The nodes of a shard in order of preference: the first live one is its primary. Every process computes the same order from the same nodes. Pure. */
+import type { ShardMap } from '../shards/entry.ts';
 import { makePlacement, type PlacementKind } from '../placement/kind.ts';
 import type { Placement } from '../placement/placement-node.ts';
 import { replicasOf } from '../placement/replicas.ts';
@@ -10,6 +11,12 @@ export interface PlacedNode {
   readonly name: string;
   readonly number: NodeNumber;
   readonly address: { readonly zone: string; readonly weight: number };
+}
+
+export interface PlacedCollection {
+  readonly name: string;
+  readonly definition: { readonly replicationFactor?: number };
+  readonly map?: ShardMap;
 }
 
 export class ShardPlacement {
@@ -30,7 +37,14 @@ export class ShardPlacement {
     this.#zones = new Map(nodes.map(({ name, address }) => [name, address.zone]));
   }
 
-  /** Names of nodes, the preferred one first, then so that each beginning of the list is spread over zones. */
+  /** Names of the nodes that hold a shard, the preferred one first. */
+  replicasOf({ name, definition, map }: PlacedCollection, shard: ShardNumber): readonly string[] {
+    return definition.replicationFactor === undefined
+      ? this.nodesOf(name, shard)
+      : (map?.find((entry) => entry.shard === shard)?.replicas ?? []);
+  }
+
+  /** Names of all nodes, the preferred one first, then so that each beginning of the list is spread over zones. */
   nodesOf(collection: string, shard: ShardNumber): readonly string[] {
     const key = `${collection}/${shard}`;
     let names = this.#known.get(key);

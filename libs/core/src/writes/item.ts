@@ -1,6 +1,6 @@
 /** The items of a write as users send them. An item that is not valid carries its own error; a field that nobody knows refuses the whole request. Pure. */
 import { PgquorumError, isPgquorumError } from '../errors/error.ts';
-import { shardOfKey } from '../placement/key-hash.ts';
+import { shardOf, type Partitioned } from '../placement/partitioning.ts';
 import { checkFields, invalid, isObject } from '../requests/fields.ts';
 import { isRawNumber } from '../requests/lossless-json.ts';
 import type { ShardNumber } from '../versioning/version.ts';
@@ -27,12 +27,11 @@ export type ParsedItem<T> =
   | { readonly ok: true; readonly item: T }
   | { readonly ok: false; readonly id: string | null; readonly error: PgquorumError };
 
-export interface ItemShape extends EmbeddingShape {
+export interface ItemShape extends EmbeddingShape, Partitioned {
   /** Throws for what is no id of this collection. */
   readonly checkId?: CheckId;
   /** An attached table may have no column for it. */
   readonly withoutMetadata?: boolean;
-  readonly shards: number;
   readonly models: Models;
 }
 
@@ -76,13 +75,13 @@ export function checkEmbeddingFields(embedding: unknown, path: string): void {
 /** The ids of a read or a delete. */
 export function parseIds(
   values: unknown,
-  shards: number,
+  partitioned: Partitioned,
   check?: CheckId,
 ): ParsedItem<{ id: string; shard: ShardNumber }>[] {
   if (!Array.isArray(values)) throw invalid('ids: must be an array');
   const repeated = repeatedIds(values);
   return values.map((id) =>
-    attempt(id, () => ({ id: checkNew(id, repeated, check), shard: shardOfKey(id as string, shards) })),
+    attempt(id, () => ({ id: checkNew(id, repeated, check), shard: shardOf(id as string, partitioned) })),
   );
 }
 
@@ -123,7 +122,7 @@ function parseItem(
     throw new PgquorumError('invalid_metadata', 'metadata: the table has no column for it');
   return {
     id,
-    shard: shardOfKey(id, shape.shards),
+    shard: shardOf(id, shape),
     embedding: embedding === null ? null : encodeEmbedding(parseEmbedding(embedding, shape)),
     metadata: metadataText(value['metadata']),
     model: namedModel(value['model'], shape.models),

@@ -1,7 +1,7 @@
 /** A patch of one vector as users send it, checked: the row's part and the operations on its CRDT fields. Pure. */
 import type { CollectionDefinition } from '../collections/definition.ts';
 import { PgquorumError } from '../errors/error.ts';
-import { shardOfKey } from '../placement/key-hash.ts';
+import { shardOf } from '../placement/partitioning.ts';
 import { checkFields, invalid, isObject } from '../requests/fields.ts';
 import { parseOperations } from '../versioning/crdt/operation.ts';
 import type { ShardNumber } from '../versioning/version.ts';
@@ -42,7 +42,7 @@ export function parsePatch(
   checkEmbeddingFields(embedding, 'embedding');
   return {
     ...target,
-    shard: shardOfKey(target.id, definition.shards),
+    shard: shardOf(target.id, definition),
     metadata: metadata === undefined ? null : metadataText(metadata),
     embedding: embedding === undefined ? undefined : parsedEmbedding(embedding, definition),
     model: namedModel(body['model'], definition.conflicts.models),

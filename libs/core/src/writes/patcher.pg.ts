@@ -2,9 +2,10 @@
  * Patches at ONE: on the first live node of the vector's shard, on the next one when it fails. A commit that may stand is done again under the same
  * request id and merges with it as one write; operations on CRDT fields only when the caller gave an idempotency key, since otherwise they would count twice.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { CollectionDirectory } from '../collections/directory.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
-import { isStaleDefinition, requestError } from '../postgres/request-error.ts';
+import { isStaleDefinition, isStaleMap, requestError } from '../postgres/request-error.ts';
 import { remainingMs } from '../postgres/session.pg.ts';
 import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
 import type { ShardPlacement } from '../topology/shard-placement.ts';
@@ -24,12 +25,14 @@ import {
   type PatchOutcome,
   type PatchRecord,
 } from './patch-transaction.pg.ts';
-import type { CommitProgress, RequestIdentity } from './transaction.pg.ts';
+import { holdingOf, type CommitProgress, type RequestIdentity } from './transaction.pg.ts';
 import {
   homesOf,
   identify,
   outcomeUnknown,
   retryTransient,
+  staleMapPauseMs,
+  staleMapTries,
   type ItemResult,
   type WriteContext,
 } from './writer.pg.ts';
@@ -77,10 +80,11 @@ export class Patcher {
     item: PatchItem,
     request: RequestIdentity,
   ): Promise<{ outcome: PatchOutcome; node: Node }> {
-    const names = this.#placement.nodesOf(context.collection.name, item.shard);
     const tried = new Set<Node>();
     let mayStand = false;
-    for (;;) {
+    let current = context;
+    for (let staleTries = 0; ;) {
+      const names = this.#placement.replicasOf(current.collection, item.shard);
       const node = this.#nodes.inOrder(names, context.coordinator).find((one) => !tried.has(one));
       if (node === undefined)
         throw mayStand
@@ -90,12 +94,20 @@ export class Patcher {
       const progress: CommitProgress = { commitSent: false };
       try {
         const mayRepeat = mayStand || request.bodyHash !== null;
-        const outcome = await this.#onNode(node, context, { item, request, progress, mayRepeat });
+        const outcome = await this.#onNode(node, current, { item, request, progress, mayRepeat });
         return { outcome, node };
       } catch (cause) {
         mayStand ||= progress.commitSent;
         const countsTwice = mayStand && item.operations !== null && request.bodyHash === null;
         if (isNodeFailure(cause) && !countsTwice) continue;
+        if (isStaleMap(cause) && staleTries < staleMapTries) {
+          staleTries += 1;
+          tried.delete(node);
+          await sleep(staleMapPauseMs * (0.5 + Math.random()));
+          const { collection, deadline } = context;
+          current = { ...context, collection: await this.#directory.refresh(collection.name, deadline) };
+          continue;
+        }
         if (isStaleDefinition(cause)) this.#directory.forget(context.collection.name);
         // An earlier try that may stand may also be why this node refuses.
         throw mayStand ? outcomeUnknown() : requestError(cause, context.collection.name);
@@ -122,6 +134,7 @@ export class Patcher {
           vectorType: definition.vectorType,
           models: definition.conflicts.models,
           timeoutMs: remainingMs(deadline),
+          holding: holdingOf(collection, [attempt.item]),
           ...attempt,
         }),
       ),

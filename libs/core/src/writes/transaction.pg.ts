@@ -8,6 +8,7 @@ import { PgquorumError } from '../errors/error.ts';
 import { arrayOf, jsonbArray, textArray } from '../postgres/binary-array.ts';
 import { isConnectionError, sqlStateOf } from '../postgres/sqlstate.ts';
 import type { VersionColumns } from '../versioning/version-view.ts';
+import type { ShardMap } from '../shards/entry.ts';
 import type { WriteItem } from './item.ts';
 import { modelOutdated, type Models, type NamedModel } from './model.ts';
 import {
@@ -15,6 +16,7 @@ import {
   lockRowsStatement,
   ranksStatement,
   requestStatement,
+  statement,
   upsertStatement,
   versionsStatement,
   type NamedStatement,
@@ -57,7 +59,26 @@ export interface TransactionOptions {
   readonly request: RequestIdentity;
   readonly timeoutMs: number;
   readonly progress: CommitProgress;
+  /** What this node is to hold, and under which epochs; null where every node holds everything. */
+  readonly holding: Holding | null;
 }
+
+export interface Holding {
+  readonly shards: readonly number[];
+  readonly epochs: readonly number[];
+}
+
+/** The epochs that a gateway believes in. */
+export function holdingOf(
+  { map }: { readonly map?: ShardMap },
+  items: readonly { readonly shard: number }[],
+): Holding | null {
+  if (map === undefined) return null;
+  const shards = [...new Set(items.map(({ shard }) => shard))].toSorted((a, b) => a - b);
+  return { shards, epochs: shards.map((shard) => map.find((entry) => entry.shard === shard)?.epoch ?? 0) };
+}
+
+const checkShardsStatement = statement('select pgquorum.check_shards($1, $2, $3)');
 
 const byBytes = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b));
 
@@ -81,13 +102,22 @@ export async function inOrder<T extends readonly (Promise<unknown> | undefined)[
 
 /** Commits what `work` did. It may send before `begun` has settled, and has to wait for that. */
 export async function inTransaction<T>(
-  { client, request, timeoutMs, progress }: TransactionOptions,
+  { client, table, request, timeoutMs, progress, holding }: TransactionOptions,
   work: (begun: Promise<unknown>) => Promise<T>,
 ): Promise<T> {
   try {
-    const begun = client.query(
+    const started = client.query(
       `begin isolation level read committed; set local pgquorum.request = '${uuidText(request.id)}'; set local statement_timeout = ${Math.max(1, Math.ceil(timeoutMs))}; set local idle_in_transaction_session_timeout = ${Math.max(1, Math.ceil(timeoutMs)) + 1000}`,
     );
+    // First of all: nothing may be written, nor looked at, where the shard has gone.
+    const begun =
+      holding === null
+        ? started
+        : inOrder([
+            started,
+            run(client, checkShardsStatement, [table.collection, holding.shards, holding.epochs]),
+          ]);
+    begun.catch(() => undefined); // the work meets it too, and waits for its own statements first
     const done = await work(begun);
     await begun;
     progress.commitSent = true;

@@ -3,12 +3,19 @@
  * their shards' order. That is safe even when its commit may stand: both writes carry one request id and merge as one.
  */
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { sentAs } from '../collections/definition.ts';
 import type { CollectionDirectory } from '../collections/directory.pg.ts';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
-import { isLaterModel, isStaleDefinition, isTransient, requestError } from '../postgres/request-error.ts';
+import {
+  isLaterModel,
+  isStaleDefinition,
+  isStaleMap,
+  isTransient,
+  requestError,
+} from '../postgres/request-error.ts';
 import { remainingMs } from '../postgres/session.pg.ts';
 import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
 import type { ShardPlacement } from '../topology/shard-placement.ts';
@@ -19,8 +26,10 @@ import type { ParsedItem, WriteItem } from './item.ts';
 import { bodyHash, requestIdOf } from './request-id.ts';
 import {
   deleteOn,
+  holdingOf,
   upsertOn,
   type CommitProgress,
+  type Holding,
   type NodeOutcome,
   type RecordedKey,
   type RequestIdentity,
@@ -28,6 +37,8 @@ import {
 } from './transaction.pg.ts';
 
 const transientTries = 5;
+export const staleMapTries = 20;
+export const staleMapPauseMs = 25;
 
 export interface WriteContext {
   readonly collection: CollectionRow;
@@ -69,6 +80,7 @@ type OnNode<T> = (
   node: Node,
   items: readonly T[],
   progress: CommitProgress,
+  holding: Holding | null,
 ) => Promise<NodeOutcome>;
 
 export class Writer {
@@ -89,7 +101,7 @@ export class Writer {
   upsert(context: WriteContext, parsed: readonly ParsedItem<WriteItem>[]): Promise<ItemResult[]> {
     const { table, definition } = context.collection;
     const request = identify(context);
-    return this.#write(context, request, parsed, async (client, node, items, progress) => {
+    return this.#write(context, request, parsed, async (client, node, items, progress, holding) => {
       const vectorOid = await node.vectorOid(sentAs[definition.vectorType]);
       return upsertOn({
         client,
@@ -101,6 +113,7 @@ export class Writer {
         models: definition.conflicts.models,
         timeoutMs: remainingMs(context.deadline),
         progress,
+        holding,
       });
     });
   }
@@ -108,7 +121,7 @@ export class Writer {
   remove(context: WriteContext, parsed: readonly ParsedItem<KeyItem>[]): Promise<ItemResult[]> {
     const { table } = context.collection;
     const request = identify(context);
-    return this.#write(context, request, parsed, (client, _node, items, progress) =>
+    return this.#write(context, request, parsed, (client, _node, items, progress, holding) =>
       deleteOn({
         client,
         table,
@@ -116,6 +129,7 @@ export class Writer {
         keys: items.map((item) => item.id),
         timeoutMs: remainingMs(context.deadline),
         progress,
+        holding,
       }),
     );
   }
@@ -141,10 +155,13 @@ export class Writer {
     }
     const attempt = new Attempt(
       items.filter((item) => !results.has(item.id)),
-      (item, tried) => this.#nextNode(context, item, tried),
+      (item, tried) => this.#nextNode(current, item, tried),
     );
+    let current = context;
     for (let groups = attempt.groups(); groups.length > 0; groups = attempt.groups()) {
-      await Promise.all(groups.map((group) => this.#writeGroup(context, group, attempt, results, onNode)));
+      const now = current;
+      await Promise.all(groups.map((group) => this.#writeGroup(now, group, attempt, results, onNode)));
+      if (attempt.isStale()) current = { ...current, collection: await this.#refreshed(context) };
     }
     for (const item of attempt.leftOver)
       results.set(item.id, { id: item.id, error: attempt.outcomeOf(item) });
@@ -162,13 +179,16 @@ export class Writer {
     const progress: CommitProgress = { commitSent: false };
     try {
       const outcome = await retryTransient(() =>
-        node.run(context.deadline, (client) => onNode(client, node, items, progress)),
+        node.run(context.deadline, (client) =>
+          onNode(client, node, items, progress, holdingOf(context.collection, items)),
+        ),
       );
       for (const item of items)
         results.set(item.id, this.#resultOf(item, node, outcome, attempt.standsPerhaps(item)));
     } catch (cause) {
       if (progress.commitSent) attempt.mayStand(items);
       if (isNodeFailure(cause)) return attempt.again(items, node);
+      if (isStaleMap(cause) && attempt.againByNewMap(items)) return;
       if (isStaleDefinition(cause)) this.#directory.forget(context.collection.name);
       const known = requestError(cause, context.collection.name);
       // Other nodes may have written their items: the error stays with these.
@@ -182,8 +202,14 @@ export class Writer {
   }
 
   #nextNode(context: WriteContext, item: KeyItem, tried: ReadonlySet<Node>): Node | undefined {
-    const names = this.#placement.nodesOf(context.collection.name, item.shard);
+    const names = this.#placement.replicasOf(context.collection, item.shard);
     return this.#nodes.inOrder(names, context.coordinator).find((node) => !tried.has(node));
+  }
+
+  /** A change of the map is on its way from node to node: the next try finds more of it. */
+  async #refreshed({ collection, deadline }: WriteContext): Promise<CollectionRow> {
+    await sleep(staleMapPauseMs * (0.5 + Math.random()));
+    return this.#directory.refresh(collection.name, deadline);
   }
 
   #resultOf(
@@ -276,6 +302,8 @@ class Attempt<T extends KeyItem> {
   readonly #next: (item: T, tried: ReadonlySet<Node>) => Node | undefined;
   readonly #tried = new Map<T, Set<Node>>();
   readonly #mayStand = new Set<T>();
+  #staleTries = 0;
+  #stale = false;
   #pending: readonly T[];
   readonly leftOver: T[] = [];
 
@@ -300,6 +328,22 @@ class Attempt<T extends KeyItem> {
   again(items: readonly T[], failed: Node): void {
     for (const item of items) this.#tried.set(item, (this.#tried.get(item) ?? new Set()).add(failed));
     this.#pending = [...this.#pending, ...items];
+  }
+
+  /** On the same nodes, if they still are the ones. False when that was tried often enough. */
+  againByNewMap(items: readonly T[]): boolean {
+    if (!this.#stale) this.#staleTries += 1;
+    if (this.#staleTries > staleMapTries) return false;
+    this.#stale = true;
+    this.#pending = [...this.#pending, ...items];
+    return true;
+  }
+
+  /** Has a node refused the map since this was asked? */
+  isStale(): boolean {
+    const stale = this.#stale;
+    this.#stale = false;
+    return stale;
   }
 
   mayStand(items: readonly T[]): void {

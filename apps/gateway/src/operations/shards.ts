@@ -1,0 +1,74 @@
+/** Where the shards of a collection are. */
+import type { CollectionRow } from '#core/collections/catalog.pg.ts';
+import type { CollectionDirectory } from '#core/collections/directory.pg.ts';
+import { deadlineIn } from '#core/postgres/session.pg.ts';
+import { shardOf } from '#core/placement/partitioning.ts';
+import type { Nodes } from '#core/topology/nodes.pg.ts';
+import type { ShardPlacement } from '#core/topology/shard-placement.ts';
+import type { ShardNumber } from '#core/versioning/version.ts';
+import { idChecks } from '#core/writes/attached.ts';
+import { defaultTimeoutMs } from '#core/writes/consistency.ts';
+import { checkKey } from '#core/writes/item.ts';
+
+export interface ShardView {
+  readonly id: number;
+  /** The first live replica; null when there is none. */
+  readonly primary: string | null;
+  readonly replicas: readonly string[];
+  /** What the replicas are going to be, while the shard moves. */
+  readonly next?: readonly string[];
+  readonly status: 'active' | 'moving' | 'degraded' | 'unavailable';
+}
+
+export class ShardOperations {
+  readonly #nodes: Nodes;
+  readonly #placement: ShardPlacement;
+  readonly #directory: CollectionDirectory;
+
+  constructor(parts: { nodes: Nodes; placement: ShardPlacement; directory: CollectionDirectory }) {
+    this.#nodes = parts.nodes;
+    this.#placement = parts.placement;
+    this.#directory = parts.directory;
+  }
+
+  /** As the nodes that can be asked have it now. */
+  async list(name: string): Promise<ShardView[]> {
+    await this.#directory.get(name, deadlineIn(defaultTimeoutMs)); // refuses what is no name
+    const collection = await this.#directory.refresh(name, deadlineIn(defaultTimeoutMs));
+    return Array.from({ length: collection.table.shards }, (_, shard) =>
+      this.#view(collection, shard as ShardNumber),
+    );
+  }
+
+  async of(
+    name: string,
+    id: string,
+  ): Promise<{ shard: number; primary: string | null; replicas: readonly string[] }> {
+    const key = checkKey(id);
+    const collection = await this.#directory.get(name, deadlineIn(defaultTimeoutMs));
+    idChecks(collection).checkId?.(key);
+    const { id: shard, primary, replicas } = this.#view(collection, shardOf(key, collection.table));
+    return { shard, primary, replicas };
+  }
+
+  #view(collection: CollectionRow, shard: ShardNumber): ShardView {
+    const replicas = this.#placement.replicasOf(collection, shard);
+    const next = collection.map?.find((entry) => entry.shard === shard)?.next ?? null;
+    const live = this.#nodes.inOrder(replicas).filter((node) => node.isUp);
+    const status =
+      live.length === 0
+        ? 'unavailable'
+        : next !== null
+          ? 'moving'
+          : live.length < replicas.length
+            ? 'degraded'
+            : 'active';
+    return {
+      id: shard,
+      primary: live[0]?.name ?? null,
+      replicas,
+      ...(next === null ? {} : { next }),
+      status,
+    };
+  }
+}
