@@ -167,6 +167,37 @@ test.each(cases)(
   60_000,
 );
 
+test('a table that a native subscription writes is refused, and can be attached once that is gone', async () => {
+  await cluster.everywhere('create table fed (id integer primary key, v vector(2))');
+  await cluster.query(1, 'create publication feeding for table fed');
+  await cluster.query(
+    1,
+    `select pg_create_logical_replication_slot('feeding_${cluster.cluster}', 'pgoutput')`,
+  );
+  try {
+    await cluster.asSuper(
+      0,
+      `create subscription feeding connection '${cluster.masters[1]!.superUrl}' publication feeding with (create_slot = false, slot_name = 'feeding_${cluster.cluster}', enabled = false, copy_data = false)`,
+    );
+    expect(await refusalsOf({ table: 'public.fed' })).toEqual([
+      {
+        node: 'n1',
+        reason: expect.stringMatching(/subscription "feeding" writes "public"."fed".*no versions/),
+        wayOut: expect.stringMatching(/drop subscription "feeding"/),
+      },
+    ]);
+    expect(await cluster.query(0, `select from pgquorum.collection where name = 'refused'`)).toEqual([]);
+  } finally {
+    await cluster.asSuper(0, 'alter subscription feeding set (slot_name = none)');
+    await cluster.asSuper(0, 'drop subscription feeding');
+    await cluster.query(1, `select pg_drop_replication_slot('feeding_${cluster.cluster}')`);
+  }
+  await cluster.query(0, `insert into fed values (1, '[1,2]')`);
+  await attachAll(cluster, 'fed', { table: 'public.fed' });
+  expect(await cluster.query(1, 'select id from fed')).toEqual([{ id: 1 }]);
+  await detachCollection({ nodes: cluster.nodes.map(({ address }) => address), name: 'fed' });
+}, 60_000);
+
 test('keys that several masters would draw alike are refused with the statements that set them apart, which do', async () => {
   await cluster.everywhere('create table drawn (id serial primary key, word text)');
   await cluster.query(0, `insert into drawn (word) select 'a' from generate_series(1, 10)`);

@@ -233,6 +233,37 @@ test('a runner whose process is killed half-way is replaced, and no more than th
   second.kill('SIGKILL');
 });
 
+test('a runner that freezes loses its job to another one, and does no more than the step that it was at when it wakes', async () => {
+  const frozen = await startProcess();
+  const { id } = await start('steps', { to: 150, pauseMs: 20 });
+  await eventually('it is under way', async () => (await job(id)).progress.done >= 5);
+  frozen.kill('SIGSTOP');
+  const second = await startProcess();
+  const stepsOf = async (pid: number): Promise<number[]> =>
+    (
+      await cluster.query<{ number: number }>(
+        0,
+        'select number from step where job = $1 and pid = $2 order by 1',
+        [id, pid],
+      )
+    ).map((row) => row.number);
+  await eventually('another one goes on', async () => (await stepsOf(second.pid!)).length > 0, {
+    withinMs: 60_000,
+  });
+  const before = (await stepsOf(frozen.pid!)).length;
+  frozen.kill('SIGCONT');
+  await eventually('the job is done', async () => (await job(id)).state === 'done', { withinMs: 60_000 });
+  expect((await stepsOf(frozen.pid!)).length).toBeLessThanOrEqual(before + 1);
+  await expectResumed(id, 150, 2);
+  // It has noticed, and is a runner like any other.
+  second.kill('SIGKILL');
+  const next = await start('steps', { to: 1, pauseMs: 0 });
+  await reaches(next.id, 'done');
+  expect(await cluster.query(0, 'select pid from step where job = $1', [next.id])).toEqual([
+    { pid: frozen.pid },
+  ]);
+}, 180_000);
+
 test('a job that ends its runners again and again without a step forward is given up', async () => {
   const { id } = await start('steps', { to: 1, pauseMs: 0 });
   await cluster.query(0, `update pgquorum.job set state = 'running', deaths = 10 where id = $1`, [id]);

@@ -1,8 +1,11 @@
 /** Verification that goes on by itself, and the tombstones that it lets go. */
 import { expect, test } from '@jest/globals';
+import { beginResync } from '#core/resync/store.pg.ts';
 import { foundTestCluster, listeningLogger, type TestCluster } from '#core/testing/cluster.pg.ts';
+import { eventually } from '#core/testing/wait.process.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
 import { verifyDue, type ContinuousOptions, type ShardFound } from '#core/verify/continuous.pg.ts';
+import type { PurgingWaits } from '#core/verify/purge.pg.ts';
 import { pretendCaughtUp } from './verify/run-verify.ts';
 
 const founded = (major: (16 | 18)[] = [18, 16, 18]) =>
@@ -198,4 +201,62 @@ test('a change that is put away as a dead letter holds purging up', async () => 
   expect(await rounds(cluster, 3)).toBe(0);
   await cluster.query(1, 'delete from pgquorum.dead_letter');
   expect(await rounds(cluster, 3)).toBe(1);
+}, 240_000);
+
+test('a parked change, a running resync and a transaction that stays open each hold purging up, and it says so', async () => {
+  await using cluster = await founded([18, 16]);
+  cluster.replicate();
+  await cluster.query(0, `insert into docs values ('k', '[1,2,3]'), ('locked', '[1,2,3]')`);
+  await cluster.query(0, `delete from docs where id = 'k'`);
+  await cluster.caughtUp();
+  /** On a busy machine an edge may be behind for a while: that is said first. Nothing goes meanwhile. */
+  const waits = (expected: PurgingWaits) =>
+    eventually(
+      `it says ${expected.detail}`,
+      async () => {
+        const told: (PurgingWaits | null)[] = [];
+        const onPurging = (_collection: string, one: PurgingWaits | null) => void told.push(one);
+        expect(await rounds(cluster, 1, { catchUpMs: 1000, onPurging })).toBe(0);
+        return told.some((one) => one?.detail === expected.detail && one.waits === expected.waits);
+      },
+      { withinMs: 60_000 },
+    );
+
+  const user = await cluster.client(1);
+  await user.query(`begin; select from docs where id = 'locked' for update`);
+  await cluster.query(0, `update docs set metadata = '{"n":1}' where id = 'locked'`);
+  await eventually(
+    'the change is parked',
+    async () => (await cluster.query(1, 'select from pgquorum.parked')).length > 0,
+  );
+  await waits({ waits: 'parked', detail: 'changes are parked on n2' });
+  await user.query('rollback');
+  await eventually(
+    'it is applied',
+    async () => (await cluster.query(1, 'select from pgquorum.parked')).length === 0,
+  );
+  await cluster.caughtUp();
+
+  // Nobody copies here: it lasts.
+  expect(
+    await beginResync(user, { origin: 1, log: 'wal', reason: 'a test', phase: 'copying', synced: null }),
+  ).toBe(true);
+  await waits({ waits: 'resync', detail: 'what was missed from n1 to n2 is being copied' });
+  await cluster.query(1, `delete from pgquorum.resync`);
+  await cluster.query(1, `update pgquorum.source set state = 'ready' where origin = 1`);
+
+  await user.query(`begin; insert into docs values ('open', '[1,2,3]')`);
+  const detail = 'a transaction that wrote stays open on n2';
+  await eventually('it says so', async () => {
+    let open = false;
+    const onPurging = (_collection: string, one: PurgingWaits | null) =>
+      void (open ||= one?.detail === detail);
+    await verifyDue(as(cluster, 0, { onPurging }), signal);
+    return open;
+  });
+  await user.query('commit');
+  await cluster.caughtUp();
+  expect(await tombstones(cluster)).toEqual([1, 1]);
+  expect(await rounds(cluster, 3)).toBe(1);
+  expect(await tombstones(cluster)).toEqual([0, 0]);
 }, 240_000);

@@ -171,5 +171,11 @@ function verifyMetrics(registry: Registry) {
       labelNames,
       registers,
     }),
+    purgingWaits: new Gauge({
+      name: 'pgquorum_purging_waits',
+      help: 'Why the replicator of a node may purge no tombstones of a collection: 1 for the reason, and no line while nothing is in the way.',
+      labelNames: ['node', 'collection', 'reason'] as const,
+      registers,
+    }),
   };
 }

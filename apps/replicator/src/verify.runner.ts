@@ -9,6 +9,7 @@ import {
 import { SessionLease } from '#core/postgres/session-lease.pg.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
 import { verifyDue } from '#core/verify/continuous.pg.ts';
+import type { PurgingWaits } from '#core/verify/purge.pg.ts';
 import { loopEach, type Loop } from './loop.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
 
@@ -18,6 +19,7 @@ const everyMs = 5000;
 export class VerifyRunner implements OnApplicationBootstrap, BeforeApplicationShutdown {
   readonly #replication: Replication;
   #loops: Loop[] = [];
+  readonly #waiting = new Map<string, PurgingWaits | null>();
 
   constructor(@Inject(REPLICATION) replication: Replication) {
     this.#replication = replication;
@@ -54,6 +56,7 @@ export class VerifyRunner implements OnApplicationBootstrap, BeforeApplicationSh
             },
             onVerified: (collection, since) =>
               metrics.verify.verifiedAt.set({ node: me.name, collection }, (since?.getTime() ?? 0) / 1000),
+            onPurging: (collection, waits) => this.#tellPurging(me, collection, waits),
             onPurged: (collection, tombstones) => metrics.verify.purged.inc({ collection }, tombstones),
           },
           signal,
@@ -66,6 +69,21 @@ export class VerifyRunner implements OnApplicationBootstrap, BeforeApplicationSh
     } finally {
       await lease.release();
     }
+  }
+
+  /** Told once for each reason, so that the log is not full of one that lasts. */
+  #tellPurging(me: ClusterNode, collection: string, waits: PurgingWaits | null): void {
+    const { metrics, logger } = this.#replication;
+    const place = `${me.name} ${collection}`;
+    const before = this.#waiting.get(place) ?? null;
+    if (before?.detail === waits?.detail) return;
+    if (before !== null)
+      metrics.verify.purgingWaits.remove({ node: me.name, collection, reason: before.waits });
+    if (waits !== null)
+      metrics.verify.purgingWaits.set({ node: me.name, collection, reason: waits.waits }, 1);
+    this.#waiting.set(place, waits);
+    if (waits === null) logger.info({ verify: me.name, collection }, 'tombstones may be purged again');
+    else logger.info({ verify: me.name, collection, ...waits }, 'no tombstones are purged for now');
   }
 
   async beforeApplicationShutdown(): Promise<void> {

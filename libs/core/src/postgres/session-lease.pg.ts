@@ -2,8 +2,7 @@
  * The right to do something alone on one node: a session advisory lock on a connection of its own, so it goes with whoever held it.
  *
  * - A holder that ends, however, leaves its connection, and whoever waits has the lock at once.
- * - A holder that freezes keeps its connection. It says something on it every second; who waits looks as often, and ends the connection of one that has been
- *   silent for `silentLooksMax` looks. Looks are counted, not timed: a machine that slept as a whole takes nobody for dead.
+ * - A holder that freezes keeps its connection. It says something on it every second, and who waits ends it when it has been silent (silent-holder.pg.ts).
  * - What was done under the lease by other sessions may outlive the lock (a frozen holder has more than one connection). Sessions that must not do so become
  *   members; whoever takes the lease ends all members that are left before it has it, and a member that comes later finds that its lease is gone.
  *
@@ -15,6 +14,7 @@ import type pg from 'pg';
 import type { NodeAddress } from '../config/settings.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { closeClient, connect } from './connect.pg.ts';
+import { endHoldersSql, holderSql, SilentHolder } from './silent-holder.pg.ts';
 import { sqlStateOf } from './sqlstate.ts';
 
 const renewEveryMs = 1000;
@@ -30,12 +30,6 @@ const keepAliveSql =
 const memberSql = `${keepAliveSql}; set idle_in_transaction_session_timeout = 8000`;
 
 const lockNotAvailable = '55P03';
-
-/** Of sessions on this database that hold the lock of a key. $1 the key. */
-const holding = `l.locktype = 'advisory' and l.objsubid = 1 and l.granted and ((l.classid::bigint << 32) | l.objid::bigint) = $1::bigint
-  and l.database = (select d.oid from pg_database d where d.datname = current_database())`;
-const holderSql = `select l.pid, a.backend_start::text || a.state_change::text as heard from pg_locks l left join pg_stat_activity a on a.pid = l.pid where ${holding}`;
-const endHoldersSql = `select pg_terminate_backend(l.pid) from pg_locks l where ${holding} and l.pid <> pg_backend_pid()`;
 
 export interface LeaseOptions {
   /** Called when somebody else turns out to have it. */
@@ -159,8 +153,8 @@ async function waitForLock(
   const first = await client.query<{ held: boolean }>('select pg_try_advisory_lock($1) as held', [lease]);
   if (first.rows[0]!.held) return;
   onStandby?.();
-  let heard: string | null = null;
-  for (let silent = 0; ;) {
+  const holder = new SilentHolder(silentLooksMax);
+  for (;;) {
     signal.throwIfAborted();
     try {
       await client.query('select pg_advisory_lock($1)', [lease]);
@@ -168,11 +162,7 @@ async function waitForLock(
     } catch (cause) {
       if (sqlStateOf(cause) !== lockNotAvailable) throw cause;
     }
-    const { rows } = await client.query<{ heard: string | null }>(holderSql, [lease]);
-    const now = rows[0]?.heard ?? null;
-    silent = now !== null && now === heard ? silent + 1 : 0;
-    heard = now;
-    if (silent >= silentLooksMax) await client.query(endHoldersSql, [lease]);
+    await holder.look(client, lease);
   }
 }
 

@@ -41,6 +41,8 @@ const behindSql = `select where not exists (select from pgquorum.source s where 
     select bool_and(p.lanes >= s.lanes and case s.log when 'wal' then p.position >= $2::bigint else p.commit_time > $3::timestamptz + interval '1 millisecond' end)
     from (select count(*) as lanes, min(position) as position, min(coalesce(commit_time, '-infinity')) as commit_time
           from pgquorum.progress where origin = s.origin and log = s.log group by stream) p), false))`;
+/** In place of an origin, for a target that has parked changes. */
+export const parkedPair = 'parked';
 const parkedSql = 'select from pgquorum.parked where collection = $1 limit 1';
 
 /** Pairs [origin, target] that are not at the marks. */
@@ -72,7 +74,7 @@ export async function caughtUp(
       const parked: [string, string][] = [];
       for (const { node, client } of targets)
         if ((await client.query(parkedSql, [options.collection])).rows.length > 0)
-          parked.push(['parked', node.name]);
+          parked.push([parkedPair, node.name]);
       if (parked.length === 0) return [];
       if (Date.now() > deadline) return parked;
     }

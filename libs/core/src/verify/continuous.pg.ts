@@ -11,7 +11,7 @@ import type { Logger } from '../observability/logger.process.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import { CollectionPass } from './collection-pass.pg.ts';
-import { Purger } from './purge.pg.ts';
+import { Purger, type PurgingWaits } from './purge.pg.ts';
 import { emptyReport, kindsText, type Report } from './report.ts';
 import { dueShards, noteVerified, verifiedSince } from './verified.pg.ts';
 
@@ -31,6 +31,8 @@ export interface ContinuousOptions {
   /** The oldest comparison of this node's share; null when some of it never was. */
   readonly onVerified?: (collection: string, since: Date | null) => void;
   readonly onPurged?: (collection: string, tombstones: number) => void;
+  /** Told with every pass why no tombstone may go; null when that is not so. */
+  readonly onPurging?: (collection: string, waits: PurgingWaits | null) => void;
 }
 
 export interface ShardFound {
@@ -39,6 +41,7 @@ export interface ShardFound {
   readonly mended: number;
 }
 
+const unreachable: PurgingWaits = { waits: 'membership', detail: 'a node can not be reached' };
 /** So many with one opening of connections. */
 const shardsPerPass = 16;
 
@@ -96,13 +99,15 @@ async function verifySome(
   const home = pass.nodes[place];
   if (shards.length > 0 && home !== undefined) {
     const purging = { ...options, collection, home, nodes: pass.nodes, graceMs, logger, signal };
-    const purger = pass.complete ? await Purger.begin(purging) : null;
+    const purger = pass.complete ? await Purger.begin(purging) : unreachable;
     const equal: number[] = [];
     for (const shard of shards)
       if (await compareShard({ ...options, pass, report, client, collection }, shard, signal))
         equal.push(shard);
-    const purged = (await purger?.finish(equal)) ?? 0;
-    if (purged > 0) options.onPurged?.(collection, purged);
+    const purged = purger instanceof Purger ? await purger.finish(equal) : purger;
+    const waits = typeof purged === 'number' ? null : purged;
+    options.onPurging?.(collection, waits);
+    if (typeof purged === 'number' && purged > 0) options.onPurged?.(collection, purged);
   }
   options.onVerified?.(collection, await verifiedSince(client, collection, share));
   return shards.length;

@@ -11,7 +11,7 @@ import { askCounter, deleteTombstones, raiseHorizon } from '../purging/horizon.p
 import type { Clock } from '../versioning/clock.ts';
 import { nextRound, type HolderReport } from '../versioning/purge.ts';
 import type { NodeNumber, ShardNumber } from '../versioning/version.ts';
-import { caughtUp, markNow } from './catch-up.pg.ts';
+import { caughtUp, markNow, parkedPair } from './catch-up.pg.ts';
 import { keepRounds, readRounds } from './verified.pg.ts';
 import type { VerifyNode } from './verify-node.pg.ts';
 
@@ -32,6 +32,12 @@ const catchUpMsDefault = 30_000;
 const openWithinMs = 5000;
 const rowsPerStep = 1000;
 
+/** Why nothing may be purged now: a word for metrics, and who is to blame for people. */
+export interface PurgingWaits {
+  readonly waits: 'membership' | 'open-transaction' | 'resync' | 'behind' | 'parked' | 'dead-letters';
+  readonly detail: string;
+}
+
 export class Purger {
   readonly #options: PurgerOptions;
   /** What every node has merged. */
@@ -42,28 +48,34 @@ export class Purger {
     this.#merged = merged;
   }
 
-  /** To be called before the shards are compared. Null while nothing may be purged. */
-  static async begin(options: PurgerOptions): Promise<Purger | null> {
+  /** To be called before the shards are compared. */
+  static async begin(options: PurgerOptions): Promise<Purger | PurgingWaits> {
     const { nodes, collection, signal, catchUpMs = catchUpMsDefault } = options;
-    if (!(await areAllMembers(options))) return null;
+    if (!(await areAllMembers(options)))
+      return {
+        waits: 'membership',
+        detail: 'not every member could be asked under the number it is known by',
+      };
     const merged = await askCounters(nodes, signal);
-    if (merged === null) return null;
+    if ('waits' in merged) return merged;
     const behind = await caughtUp(await markNow(nodes), nodes, { collection, withinMs: catchUpMs, signal });
-    if (behind.length > 0) return null;
-    for (const { client } of nodes) {
+    if (behind.length > 0) return reasonOf(nodes, behind);
+    for (const { client, node } of nodes) {
       const put = await client.query('select from pgquorum.dead_letter where collection = $1 limit 1', [
         collection,
       ]);
-      if (put.rows.length > 0) return null;
+      if (put.rows.length > 0) return { waits: 'dead-letters', detail: `${node.name} has dead letters` };
     }
-    return new Purger(options, merged);
+    return new Purger(options, merged.counters);
   }
 
   /** `shards` were found equal on all nodes since `begin`. Returns how many tombstones went, on each node. */
-  async finish(shards: readonly number[]): Promise<number> {
+  async finish(shards: readonly number[]): Promise<number | PurgingWaits> {
     const { nodes, signal } = this.#options;
-    const counters = shards.length === 0 ? null : await askCounters(nodes, signal);
-    if (counters === null) return 0;
+    if (shards.length === 0) return 0;
+    const asked = await askCounters(nodes, signal);
+    if ('waits' in asked) return asked;
+    const { counters } = asked;
     const reports = new Map(
       nodes.map(({ node }): [NodeNumber, HolderReport] => [
         node.number,
@@ -128,8 +140,31 @@ async function areAllMembers({ home, nodes }: PurgerOptions): Promise<boolean> {
   return true;
 }
 
-/** Node's number -> counter; null when a transaction stays open. */
-async function askCounters(nodes: readonly VerifyNode[], signal: AbortSignal): Promise<Clock | null> {
+/** Of pairs [origin, target] that are not at the marks. */
+async function reasonOf(
+  nodes: readonly VerifyNode[],
+  behind: readonly (readonly [string, string])[],
+): Promise<PurgingWaits> {
+  const parked = behind.filter(([origin]) => origin === parkedPair).map(([, target]) => target);
+  if (parked.length > 0)
+    return { waits: 'parked', detail: `changes are parked on ${parked.toSorted().join(', ')}` };
+  const edges = behind.map(([origin, target]) => `${origin} to ${target}`);
+  for (const [origin, target] of behind) {
+    const from = nodes.find(({ name }) => name === origin)!;
+    const { rows } = await nodes
+      .find(({ name }) => name === target)!
+      .client.query(`select from pgquorum.source where origin = $1 and state = 'resync'`, [from.node.number]);
+    if (rows.length > 0)
+      return { waits: 'resync', detail: `what was missed from ${origin} to ${target} is being copied` };
+  }
+  return { waits: 'behind', detail: `not all is applied yet: ${edges.toSorted().join(', ')}` };
+}
+
+/** Node's number -> counter. */
+async function askCounters(
+  nodes: readonly VerifyNode[],
+  signal: AbortSignal,
+): Promise<{ readonly counters: Clock } | PurgingWaits> {
   const patience = AbortSignal.timeout(openWithinMs);
   const asked = await Promise.allSettled(
     nodes.map(({ client }) => askCounter(client as pg.ClientBase, AbortSignal.any([signal, patience]))),
@@ -137,8 +172,13 @@ async function askCounters(nodes: readonly VerifyNode[], signal: AbortSignal): P
   signal.throwIfAborted();
   const failed = asked.find((one) => one.status === 'rejected');
   if (failed !== undefined && !patience.aborted) throw failed.reason;
-  if (failed !== undefined) return null;
-  return Object.fromEntries(
-    asked.map((one, at) => [nodes[at]!.node.number, (one as PromiseFulfilledResult<number>).value]),
-  );
+  if (failed !== undefined) {
+    const open = nodes.filter((_, at) => asked[at]!.status === 'rejected').map(({ name }) => name);
+    return { waits: 'open-transaction', detail: `a transaction that wrote stays open on ${open.join(', ')}` };
+  }
+  const counters = asked.map((one, at) => [
+    nodes[at]!.node.number,
+    (one as PromiseFulfilledResult<number>).value,
+  ]);
+  return { counters: Object.fromEntries(counters) as Clock };
 }
