@@ -619,6 +619,26 @@ $$;
 COMMENT ON FUNCTION pgquorum.crdt_values(state jsonb, fields jsonb) IS 'The values of all declared CRDT fields: 0, null and [] when nothing was done to them.';
 
 --
+-- Name: forget_own(); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.forget_own() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform setval('pgquorum.own', 0);
+  return null;
+end
+$$;
+
+--
+-- Name: FUNCTION forget_own(); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.forget_own() IS 'The node has another number, or its start is confirmed or not any more: writes ask pgquorum.identity until this is noted.';
+
+--
 -- Name: keep_floor(); Type: FUNCTION; Schema: pgquorum; Owner: -
 --
 
@@ -631,6 +651,7 @@ declare
 begin
   update pgquorum.node n set floors = (n.floors - of_collection)
     || coalesce((select jsonb_build_object(of_collection, max(h.hlc)) from pgquorum.horizon h where h.collection = of_collection having max(h.hlc) > 0), '{}');
+  if new.hlc > coalesce(pg_sequence_last_value('pgquorum.floor'), 0) then perform setval('pgquorum.floor', new.hlc); end if;
   return null;
 end
 $$;
@@ -698,6 +719,33 @@ $$;
 COMMENT ON FUNCTION pgquorum.merge_patch(target jsonb, patch jsonb) IS 'A JSON merge patch: objects are merged, null takes a field away, anything else replaces what is there.';
 
 --
+-- Name: note_own(); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.note_own() RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  here pgquorum.node;
+begin
+  -- Waits for whoever is changing the row, and keeps it until the end of the transaction.
+  select n.* into here from pgquorum.node n for share;
+  if here.started is distinct from pg_postmaster_start_time() then return false; end if;
+  if pg_sequence_last_value('pgquorum.own') is distinct from pgquorum.packed_own(here.number, here.started) then
+    perform setval('pgquorum.own', pgquorum.packed_own(here.number, here.started));
+  end if;
+  return true;
+end
+$$;
+
+--
+-- Name: FUNCTION note_own(); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.note_own() IS 'Notes the number of this node for its writes, when the start of the server is confirmed.';
+
+--
 -- Name: now_hlc(); Type: FUNCTION; Schema: pgquorum; Owner: -
 --
 
@@ -710,6 +758,21 @@ CREATE FUNCTION pgquorum.now_hlc() RETURNS bigint
 --
 
 COMMENT ON FUNCTION pgquorum.now_hlc() IS 'The wall clock as a hybrid logical clock value.';
+
+--
+-- Name: packed_own(smallint, timestamp with time zone); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.packed_own(number smallint, started timestamp with time zone) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN (((((date_part('epoch'::text, started) * (1000000)::double precision))::bigint & '140737488355327'::bigint) << 16) | (number)::bigint);
+
+--
+-- Name: FUNCTION packed_own(number smallint, started timestamp with time zone); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.packed_own(number smallint, started timestamp with time zone) IS 'The value of pgquorum.own for a number and the confirmed start of the server.';
 
 --
 -- Name: refuse_elsewhere(text, integer[]); Type: FUNCTION; Schema: pgquorum; Owner: -
@@ -1172,6 +1235,23 @@ CREATE TABLE pgquorum.event_forgotten (
 COMMENT ON TABLE pgquorum.event_forgotten IS 'The last event that was forgotten here: streams can be resumed from there on.';
 
 --
+-- Name: floor; Type: SEQUENCE; Schema: pgquorum; Owner: -
+--
+
+CREATE SEQUENCE pgquorum.floor
+    START WITH 0
+    INCREMENT BY 1
+    MINVALUE 0
+    NO MAXVALUE
+    CACHE 1;
+
+--
+-- Name: SEQUENCE floor; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON SEQUENCE pgquorum.floor IS 'The highest purge horizon that there ever was, as an hlc: only writes under it have to ask for the one of their collection. May also be of one that was rolled back.';
+
+--
 -- Name: gateway_request; Type: TABLE; Schema: pgquorum; Owner: -
 --
 
@@ -1405,6 +1485,23 @@ CREATE TABLE pgquorum.migration (
 --
 
 COMMENT ON TABLE pgquorum.migration IS 'Migrations applied to this database.';
+
+--
+-- Name: own; Type: SEQUENCE; Schema: pgquorum; Owner: -
+--
+
+CREATE SEQUENCE pgquorum.own
+    START WITH 0
+    INCREMENT BY 1
+    MINVALUE 0
+    NO MAXVALUE
+    CACHE 1;
+
+--
+-- Name: SEQUENCE own; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON SEQUENCE pgquorum.own IS 'The low 47 bits of the server start that is confirmed (microseconds since 1970), then 16 bits of the number of this node; 0 = ask pgquorum.identity.';
 
 --
 -- Name: parked; Type: TABLE; Schema: pgquorum; Owner: -
@@ -2190,6 +2287,12 @@ ALTER TABLE pgquorum.conflict ENABLE ALWAYS TRIGGER conflict_found;
 --
 
 CREATE TRIGGER horizon_floor AFTER INSERT OR DELETE OR UPDATE ON pgquorum.horizon FOR EACH ROW EXECUTE FUNCTION pgquorum.keep_floor();
+
+--
+-- Name: node node_own; Type: TRIGGER; Schema: pgquorum; Owner: -
+--
+
+CREATE TRIGGER node_own AFTER UPDATE OF number, started ON pgquorum.node FOR EACH ROW EXECUTE FUNCTION pgquorum.forget_own();
 
 --
 -- Name: shard_map shard_map_collection; Type: FK CONSTRAINT; Schema: pgquorum; Owner: -

@@ -31,14 +31,14 @@ describe.each([18, 16] as const)('triggers on Postgres %i', (major) => {
   afterAll(() => cluster[Symbol.asyncDispose](), 60_000);
 
   /** A collection of the test's own. */
-  async function collection(): Promise<{
+  async function collection(shards?: number): Promise<{
     name: string;
     sql: (text: string, values?: unknown[]) => Promise<Record<string, unknown>[]>;
     versions: () => Promise<Row[]>;
     version: (id: string) => Promise<Row>;
   }> {
     const name = `docs${++tables}`;
-    await cluster.create(name);
+    await cluster.create(name, shards === undefined ? {} : { shards });
     const sql = (text: string, values?: unknown[]) => cluster.query(0, text.replaceAll('docs', name), values);
     const versions = () =>
       cluster.query<Row & Record<string, unknown>>(
@@ -70,6 +70,48 @@ describe.each([18, 16] as const)('triggers on Postgres %i', (major) => {
     expect(Number(b!.counter)).toBe(Number(a!.counter) + 1);
     expect(BigInt(a!.hlc)).toBeGreaterThan(before);
     expect(BigInt(a!.hlc) & 0xffffn).toBe(0n);
+  });
+
+  test('writes are made under a changed number from its commit on, whether it is noted or not', async () => {
+    const { sql, version } = await collection();
+    const origin = async (id: string) => {
+      await sql(`insert into docs values ($1, '[1,2,3]')`, [id]);
+      return (await version(id)).origin;
+    };
+    const noted = async () =>
+      (await sql(`select pg_sequence_last_value('pgquorum.own') <> 0 as noted`))[0]!['noted'];
+    expect([await noted(), await origin('noted')]).toEqual([true, 1]);
+    await expect(
+      sql(`do $$ begin update pgquorum.node set number = 900; raise exception 'taken back'; end $$`),
+    ).rejects.toThrow('taken back');
+    expect([await noted(), await origin('rolled back')]).toEqual([false, 1]);
+    try {
+      await sql('update pgquorum.node set number = 900');
+      expect([await noted(), await origin('changed')]).toEqual([false, 900]);
+      await sql('select pgquorum.note_own()');
+      expect([await noted(), await origin('changed and noted')]).toEqual([true, 900]);
+    } finally {
+      await sql('update pgquorum.node set number = 1, started = null');
+    }
+    // Not confirmed to be the database that others remember: it is noted since when writes are made all the same.
+    await sql('select pgquorum.note_own()');
+    expect([await noted(), await origin('unconfirmed')]).toEqual([false, 1]);
+    expect(
+      await sql('select last_value = pgquorum.server_start_us() as told from pgquorum.unconfirmed_us'),
+    ).toEqual([{ told: true }]);
+    await sql(`update pgquorum.node set started = pg_postmaster_start_time()
+      where setval('pgquorum.unconfirmed_us', pgquorum.server_start_us()) > 0`);
+    await sql('select pgquorum.note_own()');
+    expect([await noted(), await origin('confirmed')]).toEqual([true, 1]);
+  });
+
+  test.each([1, 7, 64, 256, 300, 512])('the shard of a key, of %i', async (shards) => {
+    const { sql } = await collection(shards);
+    await sql(`insert into docs values ('alone', '[1,2,3]')`);
+    await sql(`insert into docs select 'k' || n, '[1,2,3]' from generate_series(1, 20) n`);
+    const found = await sql(`select id, shard from pgquorum.version_docs`);
+    expect(found).toHaveLength(21);
+    expect(found).toEqual(found.map(({ id }) => ({ id, shard: keyHash(id as string) % shards })));
   });
 
   test('update, upsert and delete give a fresh dot, a greater hlc and a clock that covers the old dot', async () => {

@@ -69,9 +69,21 @@ function textFormats(table: CollectionTable): string {
 
 const shardSql = (table: CollectionTable, prefix: string): string =>
   shardOfKeySql(keyTextSql(table, prefix), table);
-/** What pgquorum.now_hlc does, which Postgres does not inline: calling it costs more than it does. */
-const floorSql = (collection: string): string =>
-  `greatest((extract(epoch from clock_timestamp()) * 1000)::bigint << 16, (n.floors ->> ${collection})::bigint)`;
+
+/**
+ * Under which number a write is made, and the least time that it may have. What is usual is told by sequences, which are read without a query (migration
+ * 21); a server that is not confirmed to be the database that the others remember, or whose clock is behind a purge horizon, asks the tables.
+ */
+const identityStatements = (
+  table: CollectionTable,
+): string => `  __own := pg_sequence_last_value('pgquorum.own');
+  if __own >> 16 = ((date_part('epoch', pg_postmaster_start_time()) * 1000000)::bigint & 140737488355327) then __me := __own & 65535;
+  else select n.number into strict __me from pgquorum.identity n; end if;
+  __floor := (date_part('epoch', clock_timestamp()) * 1000)::bigint << 16;
+  if __floor <= pg_sequence_last_value('pgquorum.floor') then
+    select greatest(__floor, (n.floors ->> ${quoteText(table.collection)})::bigint) into __floor from pgquorum.node n;
+  end if;
+`;
 
 const versionColumns =
   'rank, epoch, hlc, origin, counter, clock, seen, deleted, applied, shard, request, crdt';
@@ -105,8 +117,8 @@ const newLifeSql = (node: string, counter: string): string =>
 
 /**
  * The usual statement touches one key: then its version is one plain insert or update. These find nothing to do, and leave the key to the bulk
- * statement, when there are more keys, when a tombstone is in the way of an insert, when the key has seen more than its version's
- * clock (only such keys can have open conflicts), or when the sequence is behind.
+ * statement, when there are more keys, when the row that was written is not there (any more), when a tombstone is in the way of an insert, when the key
+ * has seen more than its version's clock (only such keys can have open conflicts), or when the sequence is behind.
  */
 function oneKeyStatement(
   table: CollectionTable,
@@ -114,9 +126,8 @@ function oneKeyStatement(
   rules: ConflictRules,
 ): string {
   const version = versionTable(table);
-  const collection = quoteText(table.collection);
+  const target = quoteTable({ schema: table.schema, name: table.table });
   const others = `not exists (select from (${touchedKeys(table, event).replace(' union ', ' union all ')}) k where not (${oneMatch(table, 'k.')}))`;
-  const deleted = deletedSql(table, event, (row) => oneMatch(table, row));
   if (event === 'insert') {
     const names = oneNames(table);
     const hash = shardSql(
@@ -124,16 +135,16 @@ function oneKeyStatement(
       '',
     );
     return `insert into ${version} (${keyList(table, '')}, ${versionColumns})
-    select ${names.join(', ')}, ${rules.models === undefined ? 0 : 'coalesce(__rank, 0)'}, 0, ${floorSql(collection)}, n.number, __drawn, jsonb_build_object(n.number, __drawn), null, ${deleted}, false, ${hash}, __request,
-      ${rules.strategy === 'crdt' ? newLifeSql('n.number', '__drawn') : 'null'}
-    from pgquorum.identity n where ${others}
+    select ${names.join(', ')}, ${rules.models === undefined ? 0 : 'coalesce(__rank, 0)'}, 0, __floor, __me, __drawn, jsonb_build_object(__me, __drawn), null, false, false, ${hash}, __request,
+      ${rules.strategy === 'crdt' ? newLifeSql('__me', '__drawn') : 'null'}
+    from ${target} t where ${oneMatch(table, 't.')} and ${others}
     on conflict do nothing`;
   }
   const ranked = event === 'update' && rules.models !== undefined;
-  return `update ${version} v set hlc = greatest(${floorSql(collection)}, v.hlc + 1), origin = n.number, counter = __drawn,
-      clock = v.clock || jsonb_build_object(n.number, __drawn), deleted = ${deleted}, applied = false, request = __request${ranked ? ', rank = coalesce(__rank, v.rank)' : ''}
-    from pgquorum.identity n
-    where ${oneMatch(table, 'v.')} and v.seen is null and coalesce((v.clock ->> n.number::text)::bigint, 0) < __drawn${ranked ? ' and (__rank is null or __rank >= v.rank)' : ''}${rules.strategy === 'crdt' ? ' and not v.deleted' : ''} and ${others}`;
+  const row = `${event === 'delete' ? 'not ' : ''}exists (select from ${target} t where ${oneMatch(table, 't.')})`;
+  return `update ${version} v set hlc = greatest(__floor, v.hlc + 1), origin = __me, counter = __drawn,
+      clock = v.clock || jsonb_build_object(__me, __drawn), deleted = ${event === 'delete'}, applied = false, request = __request${ranked ? ', rank = coalesce(__rank, v.rank)' : ''}
+    where ${oneMatch(table, 'v.')} and v.seen is null and coalesce((v.clock ->> __me::text)::bigint, 0) < __drawn${ranked ? ' and (__rank is null or __rank >= v.rank)' : ''}${rules.strategy === 'crdt' ? ' and not v.deleted' : ''} and ${row} and ${others}`;
 }
 
 /** Siblings of the strategy vector-clock stay open, whatever is written over them, until a call resolves them. */
@@ -150,7 +161,6 @@ function supersedeOpen(table: CollectionTable, event: TriggerEvent, { strategy }
 
 /** For any number of keys in any state. */
 function bulkStatements(table: CollectionTable, event: TriggerEvent, rules: ConflictRules): string {
-  const collection = quoteText(table.collection);
   const version = versionTable(table);
   const keys = keyList(table, '');
   // A truncate empties the table after this trigger, so every row that is there now is a tombstone then.
@@ -160,8 +170,7 @@ function bulkStatements(table: CollectionTable, event: TriggerEvent, rules: Conf
   const ranked = rules.models !== undefined && (event === 'insert' || event === 'update');
   const lives = rules.strategy === 'crdt';
   const seenOwn = `coalesce((coalesce(v.seen, v.clock) ->> __me::text)::bigint, 0)`;
-  return `  select n.number, ${floorSql(collection)} into strict __me, __floor from pgquorum.identity n;
-  insert into ${version} as v (${keys}, ${versionColumns})
+  return `  insert into ${version} as v (${keys}, ${versionColumns})
   select ${keyList(table, 'k.')}, ${ranked ? 'coalesce(__rank, 0)' : 0}, 0, __floor, __me, k.counter, jsonb_build_object(__me, k.counter), null, ${deleted}, false,
     ${shardSql(table, 'k.')}, __request, ${lives ? newLifeSql('__me', 'k.counter') : 'null'}
   from (select ${keys}, nextval('pgquorum.dot') as counter from (${distinctKeys} order by ${keys}) distinct_keys) k
@@ -238,23 +247,28 @@ export function triggerFunction(
     event === 'truncate'
       ? ''
       : `  select ${keyList(table, 'k.')} into ${oneNames(table).join(', ')} from ${event === 'delete' ? 'old_rows' : 'new_rows'} k;
-  if not found then return null; end if;
-  __drawn := nextval('pgquorum.dot');
-  ${oneKeyStatement(table, event, rules)};\n`;
+  if not found then return null; end if;\n`;
+  const versions =
+    event === 'truncate'
+      ? bulkStatements(table, event, rules)
+      : `  __drawn := nextval('pgquorum.dot');
+  ${oneKeyStatement(table, event, rules)};
+  if not found then\n${bulkStatements(table, event, rules)}\n  end if;`;
   const models = event === 'insert' || event === 'update' ? modelRank(rules) : '';
-  const bulk = bulkStatements(table, event, rules);
   return `create or replace function ${functionName(table, event)}() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off${textFormats(table)} as $body$
 #variable_conflict use_column
 declare
 ${table.key.map(({ type }, at) => `  __key_${at} ${type};\n`).join('')}  __drawn bigint;
-  __request uuid := nullif(current_setting('pgquorum.request', true), '')::uuid;
+  __request uuid;
+  __own bigint;
   __me smallint;
   __floor bigint;
   __highest bigint;
 ${models === '' ? '' : "  __model text := nullif(current_setting('pgquorum.model', true), '');\n  __rank smallint;\n"}begin
   if current_setting('pgquorum.apply', true) = 'on' and session_user = ${quoteText(ownRole)} then return null; end if;
-${models}${isolation}${oneKey}${event === 'truncate' ? bulk : `  if not found then\n${bulk}\n  end if;`}
+${models}${isolation}${oneKey}${identityStatements(table)}  __request := nullif(current_setting('pgquorum.request', true), '')::uuid;
+${versions}
 ${refuseElsewhere(table, event)}  if __request is not null then
     insert into pgquorum.request (collection, key, request, origin, counter, hlc, clock)
     select ${collection}, ${keyTextSql(table, 'k.')}, __request, v.origin, v.counter, v.hlc, ${rules.strategy === 'crdt' ? 'v.clock' : 'null'}

@@ -13,6 +13,7 @@ import { connect } from '../postgres/connect.pg.ts';
 import { loadMigrations, migrate } from '../postgres/migrate.pg.ts';
 import type { NodeNumber } from '../versioning/version.ts';
 import { adoptNumber } from './adopt.pg.ts';
+import { noteOwn } from './identity.pg.ts';
 import { edgeSlot, logSlot, publicationName, type LogKind } from './names.ts';
 import { joinNode } from '../membership/join.pg.ts';
 import { assignNumbers, joining, type FoundNode, type KnownNode } from './numbers.ts';
@@ -155,6 +156,7 @@ async function writeIdentity(
     [self.number],
   );
   await client.query('commit');
+  await noteOwn(client);
 }
 
 /** The sources of the node at `at`: with the WAL one slot on every peer, with Kafka one slot of its own that feeds its topic. */

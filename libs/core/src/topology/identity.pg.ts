@@ -154,6 +154,7 @@ class IdentityWatch {
     this.#problem = null;
     await this.#tell(client, own);
     this.#options.onConfirmed?.();
+    await noteOwn(client);
     const { node, peers } = this.#options;
     const moved = own.number !== (node.number as number) || (await this.#movedPeers(client, peers));
     if (moved) this.#options.onRenumbered();
@@ -301,6 +302,13 @@ async function localOf(
     tokens: new Set(rows.map((row) => row.token)),
   };
 }
+
+/** Lets writes know their number without a query; until then, and after each change of it, they ask for it. */
+export const noteOwn = (client: pg.Client): Promise<unknown> =>
+  client.query(
+    `select pgquorum.note_own() from pgquorum.node n
+     where n.started = pg_postmaster_start_time() and pg_sequence_last_value('pgquorum.own') is distinct from pgquorum.packed_own(n.number, n.started)`,
+  );
 
 /**
  * Throws `not_ready` unless the node is under the number that the caller knows, and has been found to be itself since its server was started. That is
