@@ -17,6 +17,7 @@ export default {
     ],
   },
   moduleNameMapper: { '^#core/(.*)\\.ts$': '<rootDir>/libs/core/src/$1.ts' },
+  setupFiles: ['<rootDir>/libs/core/src/testing/faults.process.ts'],
   // Most tests take milliseconds. What waits for servers does so for conditions, and on a busy machine that takes its time.
   testTimeout: 120_000,
   testPathIgnorePatterns: ['/node_modules/', '/dist/'],

@@ -5,6 +5,9 @@
  */
 const longest = [
   'convergence',
+  'failpoints-replication',
+  'network-faults',
+  'failpoints-membership',
   'containers/cluster',
   'foreign-clients',
   'replicator-standby',

@@ -28,6 +28,8 @@ const suites = {
   simulation: ['test/simulation/'],
   scenarios: ['test/scenarios/'],
   containers: ['test/containers/'],
+  // Again, with random pauses before all that is sent to a server: the long form runs all of test/integration so.
+  delayed: ['test/integration/(capture-reread|apply-batches|apply-commit|apply-merge|feed)\\.test\\.ts$'],
 };
 
 /**
@@ -37,11 +39,13 @@ const suites = {
 const timed = ['contract', 'integration', 'simulation', 'scenarios', 'containers'];
 const workers = { timed: 3, others: 2 };
 /** Files of random histories: what fails once has failed. */
-const once = /convergence|simulation|single-writer|trigger-model|\/crdt\.test|\.property\./;
+const once =
+  /convergence|failpoints|network-faults|simulation|single-writer|trigger-model|\/crdt\.test|\.property\./;
 const unsteadyMax = 3;
 
 const [suiteArguments, jestArguments] = splitAt(process.argv.slice(2), '--');
 const long = suiteArguments.includes('--long');
+if (long) suites.delayed = suites.integration;
 const chosen = suiteArguments.filter((argument) => argument !== '--long');
 const unknown = chosen.filter((name) => !(name in suites));
 if (unknown.length > 0) {
@@ -63,8 +67,10 @@ const sum = { passed: 0, failed: 0, skipped: 0 };
 const skippedTests = [];
 const unsteady = [];
 try {
-  for (const name of here.filter((one) => !timed.includes(one))) addUp(await runSuites([name]));
+  const alone = here.filter((one) => !timed.includes(one) && one !== 'delayed');
+  for (const name of alone) addUp(await runSuites([name]));
   addUp(await runSuites(here.filter((one) => timed.includes(one))));
+  addUp(await runSuites(here.filter((one) => one === 'delayed')));
 } finally {
   rmSync(results, { recursive: true, force: true });
 }
@@ -111,7 +117,7 @@ function kafkaProblem() {
 /** The results of the files of suites that run together: those of the second run where a file was run again. */
 async function runSuites(names) {
   if (names.length === 0) return [];
-  const areTimed = timed.includes(names[0]);
+  const areTimed = timed.includes(names[0]) || names[0] === 'delayed';
   const title = names.join('-');
   process.stderr.write(`\n=== ${names.join(', ')}\n`);
   const root = projectRoot.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&');
@@ -128,6 +134,13 @@ async function runSuites(names) {
   const steadied = again.filter(({ failures, passed }) => failures === 0 && passed > 0);
   unsteady.push(...steadied.map(({ path }) => path));
   return files.map((file) => steadied.find(({ path }) => path === file.path) ?? file);
+}
+
+/** Replayed by PGQUORUM_TEST_SEED, as far as the order in which servers answer is the same. */
+function delays() {
+  const seed = process.env.PGQUORUM_TEST_SEED ?? String(Math.floor(Math.random() * 2 ** 31));
+  process.stderr.write(`delays: PGQUORUM_TEST_SEED=${seed}\n`);
+  return { PGQUORUM_TEST_FAULTS: 'on', PGQUORUM_TEST_DELAYS: seed };
 }
 
 async function runJest(name, selection) {
@@ -150,6 +163,7 @@ async function runJest(name, selection) {
     ...process.env,
     PGQUORUM_TEST_SKIP: [...left.keys()].join(','),
     ...(long ? { PGQUORUM_TEST_LONG: '1' } : {}),
+    ...(name.startsWith('delayed') ? delays() : {}),
   };
   const code = await runHere(projectNode, [...flags, ...jest], { env, stdio: ['ignore', 2, 2] });
   return resultsOf(name, output, code);

@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import tls from 'node:tls';
 import { Kafka, logLevel, type Admin, type Cluster, type KafkaConfig } from 'kafkajs';
 import { PgquorumError } from '../errors/error.ts';
+import { delayedSocketsOf } from '../faults/delays.process.ts';
 import { mendRequestQueue } from './internals.kafka.ts';
 
 export interface KafkaAddress {
@@ -94,7 +95,7 @@ export class KafkaConnection {
           { ...common, ...(net.isIP(host) === 0 ? { servername: host } : {}), ...(ssl === true ? {} : ssl) },
           onConnect,
         )
-      : net.connect(common, onConnect);
+      : (delayedSocketsOf('kafka')?.().connect(common, onConnect) ?? net.connect(common, onConnect));
     this.#sockets.add(socket);
     socket.once('close', () => this.#sockets.delete(socket));
     return socket;

@@ -2,6 +2,7 @@
 import pg from 'pg';
 import type { NodeAddress } from '../config/settings.ts';
 import { PgquorumError } from '../errors/error.ts';
+import { delayedSocketsOf } from '../faults/delays.process.ts';
 import { isConnectionError } from './sqlstate.ts';
 
 export interface ConnectOptions {
@@ -22,12 +23,14 @@ const sessionOptions =
   '-c synchronous_commit=on -c idle_in_transaction_session_timeout=60000 -c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=1 -c timezone=UTC -c bytea_output=hex';
 
 export function clientConfig(node: Pick<NodeAddress, 'url'>, options: ConnectOptions): pg.ClientConfig {
+  const delayed = delayedSocketsOf(options.application);
   return {
     connectionString: node.url,
     application_name: options.application,
     connectionTimeoutMillis: options.connectTimeoutMs ?? 5000,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
+    ...(delayed === null ? {} : { stream: delayed }),
     ...(options.plain ? {} : { options: sessionOptions }),
     ...(options.replication ? { replication: 'database' } : {}),
     ...(options.answerWithinMs === undefined ? {} : { query_timeout: options.answerWithinMs }),

@@ -1,5 +1,9 @@
 /** Waiting for a condition with a deadline. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { delaysAreArmed } from '../faults/delays.process.ts';
+
+/** What waits before each statement takes so much longer. */
+const patience = (): number => (delaysAreArmed() ? 5 : 1);
 
 export interface WaitOptions {
   readonly withinMs?: number;
@@ -12,7 +16,7 @@ export async function eventually<T>(
   ask: () => Promise<T> | T,
   { withinMs = 60_000, everyMs = 20 }: WaitOptions = {},
 ): Promise<Exclude<T, false | null | undefined>> {
-  const deadline = Date.now() + withinMs;
+  const deadline = Date.now() + withinMs * patience();
   for (;;) {
     let failure: unknown;
     try {
