@@ -5,7 +5,7 @@ import { PgquorumError } from '#core/errors/error.ts';
 import { createLogger } from '#core/observability/logger.process.ts';
 import { startMasters } from '#core/testing/masters.pg.ts';
 import { createGateway } from '../../apps/gateway/src/gateway.ts';
-import { flakyProxy } from './flaky-proxy.ts';
+import { FaultProxy } from './fault-proxy.ts';
 import { settingsFor, startGateway, type TestGateway } from './gateway-fixture.ts';
 
 const vectors = '/v1/collections/docs/vectors';
@@ -158,18 +158,18 @@ test('a gateway starts without a master that was there when the cluster was foun
 
 test('a commit whose answer is lost is repeated elsewhere under the same request; with nowhere to go its outcome is unknown', async () => {
   await using masters = await startMasters({ count: 2 });
-  const proxy = await flakyProxy(new URL(masters.nodes[0]!.url));
+  const proxy = await FaultProxy.beforeUrl(masters.nodes[0]!.url);
   try {
-    const nodes = [{ name: 'n1', zone: 'z', url: proxy.url }, masters.nodes[1]!];
+    const nodes = [{ name: 'n1', zone: 'z', url: proxy.through(masters.nodes[0]!.url) }, masters.nodes[1]!];
     await using gateway = await startGateway({ nodes, cluster: 'lost' });
     await gateway.send('PUT', '/v1/collections/docs', { body: { dimension: 3 } });
     const [id] = (await upsert(gateway, idsOf('find', 30))).body.results
       .filter((result) => result.coordinator === 'n1')
       .map((result) => result.id);
-    proxy.cutOnCommit = true;
+    proxy.toClient.cutWithin = (piece) => piece.includes('COMMIT\0');
     const written = await upsert(gateway, [id!]);
     expect(written).toMatchObject({ status: 200, body: { results: [{ coordinator: 'n2' }] } });
-    proxy.cutOnCommit = false;
+    proxy.heal();
     const direct = { ...gateway, nodes: masters.nodes };
     const request = (node: number) =>
       direct.sql<{ request: string }>(node, 'select request::text from pgquorum.version_docs where id = $1', [
@@ -178,28 +178,28 @@ test('a commit whose answer is lost is repeated elsewhere under the same request
     expect(await request(0)).toEqual(await request(1));
     await masters.nodes[1]!.stop();
     await until('n1 is up', async () => (await upsert(gateway, [id!])).status === 200);
-    proxy.cutOnCommit = true;
+    proxy.toClient.cutWithin = (piece) => piece.includes('COMMIT\0');
     expect(await upsert(gateway, [id!])).toMatchObject({
       status: 504,
       body: { code: 'write_outcome_unknown' },
     });
   } finally {
-    await proxy.close();
+    await proxy[Symbol.asyncDispose]();
   }
 }, 120_000);
 
 test('a master that answers nothing any more holds a write up only until it is found out', async () => {
   await using masters = await startMasters({ count: 2 });
-  const proxy = await flakyProxy(new URL(masters.nodes[0]!.url));
+  const proxy = await FaultProxy.beforeUrl(masters.nodes[0]!.url);
   try {
     await using gateway = await startGateway({
-      nodes: [{ name: 'n1', zone: 'z', url: proxy.url }, masters.nodes[1]!],
+      nodes: [{ name: 'n1', zone: 'z', url: proxy.through(masters.nodes[0]!.url) }, masters.nodes[1]!],
       cluster: 'silent',
     });
     await gateway.send('PUT', '/v1/collections/docs', { body: { dimension: 3 } });
     const ids = idsOf('key', 20);
     await upsert(gateway, ids);
-    proxy.swallow = true;
+    proxy.blackHole();
     const written = await upsert(gateway, ids);
     expect(written.status).toBe(200);
     expect(written.body.results.every((result) => result.coordinator === 'n2')).toBe(true);
@@ -207,6 +207,6 @@ test('a master that answers nothing any more holds a write up only until it is f
     await upsert(gateway, ids);
     expect(performance.now() - startedAt).toBeLessThan(1000);
   } finally {
-    await proxy.close();
+    await proxy[Symbol.asyncDispose]();
   }
 }, 120_000);

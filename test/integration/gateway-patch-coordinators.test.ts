@@ -3,7 +3,7 @@ import { expect, test } from '@jest/globals';
 import type { ConflictRules } from '#core/collections/conflict-rules.ts';
 import { eventually } from '#core/testing/wait.process.ts';
 import { foundTestCluster, type TestCluster } from '#core/testing/cluster.pg.ts';
-import { flakyProxy } from './flaky-proxy.ts';
+import { FaultProxy } from './fault-proxy.ts';
 import { startGateway, type NodeUrl, type TestGateway } from './gateway-fixture.ts';
 
 const conflicts: ConflictRules = {
@@ -136,11 +136,11 @@ test('a repeat through another gateway is answered with what the first one did',
 test('when the answer to a commit is lost, a patch goes on elsewhere only if it can not count twice', async () => {
   await using cluster = await foundTestCluster({ count: 2 });
   await cluster.create('docs', { conflicts });
-  const proxy = await flakyProxy(new URL(cluster.masters[0]!.url));
+  const proxy = await FaultProxy.beforeUrl(cluster.masters[0]!.url);
   try {
     await using gateway = await startGateway({
       cluster: cluster.cluster,
-      nodes: [{ name: 'n1', zone: 'near', url: proxy.url }, cluster.masters[1]!],
+      nodes: [{ name: 'n1', zone: 'near', url: proxy.through(cluster.masters[0]!.url) }, cluster.masters[1]!],
       env: { PGQUORUM_ZONE: 'near' },
     });
     await cluster.query(
@@ -157,9 +157,9 @@ test('when the answer to a commit is lost, a patch goes on elsewhere only if it 
         });
         return (probe.body as { results: Result[] }).results[0]!.coordinator === 'n1';
       });
-      proxy.cutOnCommit = true;
+      proxy.toClient.cutWithin = (piece) => piece.includes('COMMIT\0');
       const answer = await gateway.send('PATCH', `${vectors}/${id}?coordinator=nearest`, { body, headers });
-      proxy.cutOnCommit = false;
+      proxy.heal();
       return answer;
     };
     const increment = { crdt: { views: { increment: 1 } } };
@@ -206,6 +206,6 @@ test('when the answer to a commit is lost, a patch goes on elsewhere only if it 
       ).toEqual([{ key: 'k4' }]);
     }
   } finally {
-    await proxy.close();
+    await proxy[Symbol.asyncDispose]();
   }
 }, 120_000);

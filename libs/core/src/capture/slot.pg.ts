@@ -37,12 +37,16 @@ export interface SlotOptions {
   readonly sole?: boolean | undefined;
   readonly aheadBytesMax?: number;
   readonly statusIntervalMs?: number;
+  readonly beginsWithinMs?: number;
   /** How fast it may read. */
   readonly pace?: Pace | undefined;
 }
 
 /** How long a reader that was told to end may take. */
 const leftReaderWithinMs = 10_000;
+
+/** How long it may take until the stream has begun, with all that is asked before: a server that fell silent on the way says nothing more. */
+const beginsWithinMsDefault = 30_000;
 
 /** What of the driver's connection is used here. */
 interface Connection extends EventEmitter {
@@ -115,6 +119,7 @@ export class SlotStream {
   private paused = false;
   private held: NodeJS.Timeout | null = null;
   private failure: unknown = null;
+  private readonly failed = Promise.withResolvers<void>();
   private ended = false;
   private wake: (() => void) | null = null;
   private socket: { pause(): void; resume(): void; destroy(): void } | null = null;
@@ -155,7 +160,17 @@ export class SlotStream {
       () => this.fail(new PgquorumError('node_unreachable', `the server ended the stream of slot ${slot}`)),
       (cause: unknown) => this.fail(cause),
     );
-    await Promise.race([started, subscribed]);
+    const late = setTimeout(
+      () =>
+        this.fail(
+          new PgquorumError(
+            'node_unreachable',
+            `the server has not begun the stream of slot ${slot} in time`,
+          ),
+        ),
+      this.options.beginsWithinMs ?? beginsWithinMsDefault,
+    );
+    await Promise.race([started, subscribed, this.failed.promise]).finally(() => clearTimeout(late));
     if (this.failure !== null) {
       await this.close();
       throw this.failure;
@@ -357,6 +372,7 @@ export class SlotStream {
 
   private fail(cause: unknown): void {
     this.failure ??= cause ?? new PgquorumError('node_unreachable', 'the replication stream ended');
+    this.failed.resolve();
     this.notify();
   }
 

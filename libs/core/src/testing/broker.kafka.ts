@@ -29,6 +29,8 @@ export interface KafkaOptions {
   segmentMs?: number;
   /** How often expired segments are looked for. Kafka's default is five minutes. */
   retentionCheckMs?: number;
+  /** A further listener, for clients who reach it by a proxy: they are told to come back by the proxy's port. */
+  through?: { readonly port: number; readonly advertisedPort: number };
   /** Further lines of server.properties; they win. */
   properties?: Readonly<Record<string, string>>;
 }
@@ -216,15 +218,17 @@ interface PropertiesInput {
 
 /** One broker has nobody to replicate to, so every internal topic has one replica; buffers are small to fit the heap. */
 function serverProperties({ folder, port, controllerPort, options }: PropertiesInput): string {
-  const listeners = `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}`;
+  const { through } = options;
+  const listen = (at: number | undefined) => (through === undefined ? '' : `,THROUGH://127.0.0.1:${at}`);
+  const listeners = `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}${listen(through?.port)}`;
   const properties: Record<string, string | number> = {
     'process.roles': 'broker,controller',
     'node.id': 1,
     'controller.quorum.voters': `1@127.0.0.1:${controllerPort}`,
     listeners,
-    'advertised.listeners': `PLAINTEXT://127.0.0.1:${port}`,
+    'advertised.listeners': `PLAINTEXT://127.0.0.1:${port}${listen(through?.advertisedPort)}`,
     'controller.listener.names': 'CONTROLLER',
-    'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT',
+    'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,THROUGH:PLAINTEXT',
     'log.dirs': join(folder, 'data'),
     'auto.create.topics.enable': 'false',
     'offsets.topic.replication.factor': 1,
