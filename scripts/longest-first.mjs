@@ -5,6 +5,7 @@
  */
 const longest = [
   'convergence',
+  'mixed',
   'failpoints-replication',
   'network-faults',
   'failpoints-membership',

@@ -40,7 +40,7 @@ const timed = ['contract', 'integration', 'simulation', 'scenarios', 'containers
 const workers = { timed: 3, others: 2 };
 /** Files of random histories: what fails once has failed. */
 const once =
-  /convergence|failpoints|simulation|single-writer|trigger-model|\/crdt\.test|\.property\./;
+  /convergence|\/mixed\.test|failpoints|simulation|single-writer|trigger-model|\/crdt\.test|\.property\./;
 const unsteadyMax = 3;
 
 const [suiteArguments, jestArguments] = splitAt(process.argv.slice(2), '--');

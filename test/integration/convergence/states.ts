@@ -42,7 +42,7 @@ export const readState = (master: TestNode, collection: string): Promise<MasterS
     ),
     records: await lines(
       client,
-      `select (c.id, c.key, c.loser_hlc, c.loser_origin, c.loser_counter, c.loser_clock, c.loser_deleted, c.loser_row)::text as line from pgquorum.conflict c where c.state = 'open' order by c.id`,
+      `select (c.id, c.key, c.loser_hlc, c.loser_origin, c.loser_counter, c.loser_clock, c.loser_deleted, c.loser_row)::text as line from pgquorum.conflict c where c.collection = '${collection}' and c.state = 'open' order by c.id`,
     ),
     parked: (await client.query<{ count: number }>('select count(*)::int as count from pgquorum.parked'))
       .rows[0]!.count,
@@ -61,7 +61,8 @@ export const readFinal = (master: TestNode, collection: string): Promise<FinalSt
       `select id as key, origin, counter::text as counter, clock, deleted from pgquorum.version_${collection}`,
     );
     const records = await client.query<FinalRecord>(
-      `select key, loser_origin as origin, loser_counter::text as counter, loser_clock as clock, loser_deleted as deleted, loser_row as row, state from pgquorum.conflict`,
+      `select key, loser_origin as origin, loser_counter::text as counter, loser_clock as clock, loser_deleted as deleted, loser_row as row, state from pgquorum.conflict where collection = $1`,
+      [collection],
     );
     const rows = await client.query<{ id: string; marker: string }>(
       `select id, metadata ->> 'w' as marker from public.${collection}`,

@@ -11,7 +11,12 @@ export interface WriterOptions {
   readonly collection: string;
   readonly keys: number;
   readonly dimension: number;
-  readonly gateway: string | null;
+  /** The address of a gateway, or what picks one for a request. */
+  readonly gateway: string | (() => string) | null;
+  /** What the names of keys begin with: writers with different ones never meet. */
+  readonly prefix?: string;
+  /** A truncate meets everybody's keys. */
+  readonly truncates?: boolean;
   /** Node name -> number: HTTP names nodes, dots number them. */
   readonly numbers: ReadonlyMap<string, number>;
 }
@@ -23,6 +28,16 @@ interface Statement {
 
 /** Errors that a client of a busy or restarting master has to expect: its write was refused and nothing is claimed about it. */
 const expected = new Set(['40001', '40P01', '23505', '25006', '55P03', '57014']);
+
+/** fetch's words for a connection that was lost before or within the answer. (Its errors are not of the test's own class Error.) */
+export const isLost = (error: unknown): boolean =>
+  ['fetch failed', 'terminated'].includes((error as Error).message);
+
+/** pg's and its pool's words for a master that is too busy to let somebody in. */
+const isConnectTimeout = (error: unknown): boolean =>
+  /^(timeout exceeded when trying to connect|timeout expired|Connection terminated due to connection timeout)$/.test(
+    (error as Error).message,
+  );
 
 let nextMarker = 0;
 
@@ -39,7 +54,7 @@ export class RandomWriter {
       const pool = new pg.Pool({
         connectionString: master.url,
         max: 8,
-        connectionTimeoutMillis: 2000,
+        connectionTimeoutMillis: 10_000,
         application_name: 'random writer',
       });
       pool.on('error', () => undefined); // the master was restarted
@@ -54,8 +69,10 @@ export class RandomWriter {
 
   #key(): string {
     // A third of the writes go to a few hot keys, so that masters really meet on them.
-    const { random, keys } = this.#options;
-    return random() < 0.3 ? `hot${Math.floor(random() * 5)}` : `key${Math.floor(random() * keys)}`;
+    const { random, keys, prefix = '' } = this.#options;
+    return random() < 0.3
+      ? `${prefix}hot${Math.floor(random() * 5)}`
+      : `${prefix}key${Math.floor(random() * keys)}`;
   }
 
   /** Large enough to be stored out of line, and distinct: making all of it anew would be most of the test's work. */
@@ -77,12 +94,13 @@ export class RandomWriter {
         this.#sql(first, 'same key', [this.#upsert(key)]),
         this.#sql(second, 'same key', [random() < 0.7 ? this.#upsert(key) : this.#delete(key)]),
       ]);
-    } else if (kind < 0.3 && gateway !== null) await this.#http(gateway);
+    } else if (kind < 0.3 && gateway !== null)
+      await this.#http(typeof gateway === 'string' ? gateway : gateway());
     else await this.#sql(Math.floor(random() * this.#pools.length), ...this.#statements());
   }
 
   #statements(): [string, Statement[]] {
-    const { random, collection } = this.#options;
+    const { random, collection, truncates = true } = this.#options;
     const kind = random();
     if (kind < 0.3) return ['upsert', [this.#upsert(this.#key())]];
     if (kind < 0.5) return ['metadata only', [this.#metadata(this.#key())]];
@@ -102,7 +120,7 @@ export class RandomWriter {
           },
         ],
       ];
-    if (kind < 0.998) {
+    if (kind < 0.998 || !truncates) {
       const keys = [...new Set([this.#key(), this.#key(), this.#key(), this.#key()])].sort();
       return [
         'many statements',
@@ -182,7 +200,7 @@ export class RandomWriter {
       if (isConnectionError(error) || client === null) {
         this.counts.unreachable += 1;
         broken = error as Error;
-        if (client === null && !isConnectionError(error)) throw error;
+        if (client === null && !isConnectionError(error) && !isConnectTimeout(error)) throw error;
         return;
       }
       if (!expected.has((error as { code?: string }).code ?? '')) throw error;
@@ -236,7 +254,7 @@ export class RandomWriter {
       } else if (response.status === 404 || response.status >= 500) this.counts.unreachable += 1;
       else throw new Error(`the gateway answered ${response.status} ${JSON.stringify(answer)}`);
     } catch (error) {
-      if ((error as Error).message !== 'fetch failed') throw error; // that is fetch's word for a lost connection
+      if (!isLost(error)) throw error;
       this.counts.unreachable += 1;
     }
   }
