@@ -29,7 +29,7 @@ const suites = {
   scenarios: ['test/scenarios/'],
   containers: ['test/containers/'],
   // Again, with random pauses before all that is sent to a server: the long form runs all of test/integration so.
-  delayed: ['test/integration/(capture-reread|apply-batches|apply-commit|apply-merge|feed)\\.test\\.ts$'],
+  delayed: ['test/integration/(capture-reread|apply-batches|apply-commit|feed)\\.test\\.ts$'],
 };
 
 /**
