@@ -42,7 +42,7 @@ export class CloudEventEncoder implements ChangeEncoder {
     ]);
     return {
       key: messageKey(change),
-      headers: this.#headers.of(change, commit, id),
+      ...this.#headers.of(change, commit, id),
       writeValue: (into) => into.text(text),
     };
   }

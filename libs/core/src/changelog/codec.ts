@@ -11,9 +11,11 @@ import { PgquorumError, unreachable } from '../errors/error.ts';
 import { dotText } from '../versioning/version.ts';
 import { keyText, type Change } from './change.ts';
 import { BackwardBytes } from './backward-bytes.ts';
+import { ChangeReader } from './change-reader.ts';
+import { ChangeWriter } from './change-writer.ts';
 import { ChangeMessages, type ChangeMessage, type Commit, type DecodedChange } from './message.ts';
 import { ProtoWriters, type WriteMessage } from './proto-writer.ts';
-import type { RecordContent } from './record-batch.ts';
+import { SharedHeaders, type RecordContent } from './record-batch.ts';
 
 export const PROTOBUF = 'application/protobuf';
 
@@ -44,20 +46,29 @@ export class ChangeCodec implements ChangeEncoder {
   readonly #plain: Type;
   readonly #write: WriteMessage;
   readonly #messages: ChangeMessages;
+  readonly #writer: ChangeWriter;
+  readonly #reader: ChangeReader;
   readonly #headers = new ChangeHeaders(PROTOBUF);
 
   constructor(schema: Root) {
     this.#type = textAsBytes(schema).lookupType('pgquorum.v1.Change');
     this.#plain = schema.lookupType('pgquorum.v1.Change');
-    this.#write = new ProtoWriters().of(schema.lookupType('pgquorum.v1.Change'));
+    const writers = new ProtoWriters();
+    this.#write = writers.of(schema.lookupType('pgquorum.v1.Change'));
     this.#messages = new ChangeMessages(schema);
+    this.#reader = new ChangeReader(this.#type.root, writers, this.#messages);
+    this.#writer = new ChangeWriter(schema, writers, this.#messages);
   }
 
   encode(change: Change, commit: Commit, originName: string): EncodedChange {
     const record = this.record(change, commit, originName);
     const bytes = new BackwardBytes(1024);
     record.writeValue(bytes);
-    return { key: Buffer.from(record.key, 'utf8'), value: bytes.view(), headers: record.headers };
+    return {
+      key: Buffer.from(record.key, 'utf8'),
+      value: bytes.view(),
+      headers: { ...record.headers, ...record.shared?.values },
+    };
   }
 
   /** The same, to be written where it is sent from. */
@@ -65,8 +76,12 @@ export class ChangeCodec implements ChangeEncoder {
     const id = eventId(change, commit);
     return {
       key: messageKey(change),
-      headers: this.#headers.of(change, commit, id),
-      writeValue: (into) => this.#write(this.#messages.message(change, commit, { id, originName }), into),
+      ...this.#headers.of(change, commit, id),
+      writeValue: (into) => {
+        if (change.kind === 'write' && ChangeWriter.takes(change))
+          this.#writer.write(change, commit, { id, originName }, into);
+        else this.#write(this.#messages.message(change, commit, { id, originName }), into);
+      },
     };
   }
 
@@ -76,7 +91,12 @@ export class ChangeCodec implements ChangeEncoder {
         'not_supported',
         `a change log message of the content type ${JSON.stringify(contentType ?? '')} cannot be read`,
       );
-    return this.#messages.change(this.#parse(value));
+    const common = this.#reader.read(value);
+    if (common !== null) return common;
+    const decoded = this.#messages.change(this.#parse(value));
+    if (decoded.change.kind === 'write' && decoded.change.row !== null)
+      this.#reader.learn(decoded.change.row.table);
+    return decoded;
   }
 
   /** A value in the JSON form of its message, for people: 64-bit numbers and names of enums as texts, bytes in base64. */
@@ -103,29 +123,33 @@ export class ChangeCodec implements ChangeEncoder {
 /** What stands beside the value in any format. */
 export class ChangeHeaders {
   readonly #contentType: string;
-  /** Of the commit that was encoded last: its texts are the same for all its changes. */
-  #texts: { commit: Commit; time: string; lsn: string } | undefined;
+  readonly #scratch = new BackwardBytes(256);
+  /** What was encoded last: it is the same for all changes of a commit. */
+  #last: { commit: Commit; operation: string; collection: string | null; shared: SharedHeaders } | undefined;
 
   constructor(contentType: string) {
     this.#contentType = contentType;
   }
 
-  of(change: Change, commit: Commit, id: string): Record<string, string> {
-    if (this.#texts?.commit !== commit)
-      this.#texts = {
-        commit,
-        time: new Date(commit.commitTimeMs).toISOString(),
-        lsn: lsnText(commit.commitLsn),
-      };
-    const headers: Record<string, string> = {
-      [header.id]: id,
-      [header.operation]: operationText(change),
+  of(change: Change, commit: Commit, id: string): Pick<RecordContent, 'headers' | 'shared'> {
+    const operation = operationText(change);
+    const collection = change.kind === 'heartbeat' ? null : change.collection;
+    let last = this.#last;
+    if (last?.commit !== commit || last.operation !== operation || last.collection !== collection) {
+      const shared = new SharedHeaders(this.#values(commit, operation, collection), this.#scratch);
+      this.#last = last = { commit, operation, collection, shared };
+    }
+    return { headers: { [header.id]: id }, shared: last.shared };
+  }
+
+  #values(commit: Commit, operation: string, collection: string | null): Record<string, string> {
+    return {
+      [header.operation]: operation,
       [header.contentType]: this.#contentType,
-      [header.commitTime]: this.#texts.time,
-      [header.lsn]: this.#texts.lsn,
+      [header.commitTime]: new Date(commit.commitTimeMs).toISOString(),
+      [header.lsn]: lsnText(commit.commitLsn),
+      ...(collection === null ? {} : { [header.collection]: collection }),
     };
-    if (change.kind !== 'heartbeat') headers[header.collection] = change.collection;
-    return headers;
   }
 }
 

@@ -52,7 +52,7 @@ export class DebeziumEncoder implements ChangeEncoder {
     const id = eventId(change, commit);
     return {
       key: this.#wrapped(image, 'key', key),
-      headers: this.#headers.of(change, commit, id),
+      ...this.#headers.of(change, commit, id),
       writeValue: (into) => into.text(this.#wrapped(image, 'value', value)),
     };
   }

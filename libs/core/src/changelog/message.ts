@@ -143,18 +143,16 @@ export class ChangeMessages {
     this.#states = new Words(schema.lookupEnum('pgquorum.v1.ConflictState'), 'CONFLICT_STATE_');
   }
 
+  operation(word: Operation): number {
+    return this.#operations.number(word);
+  }
+
   message(
     change: Change,
     commit: Commit,
     { id, originName }: { id: string; originName: string },
   ): Partial<ChangeMessage> {
-    const common = {
-      id,
-      origin: originName,
-      originNumber: commit.origin,
-      commitTimeUs: Math.round(commit.commitTimeMs * 1000),
-      commitLsn: int64(commit.commitLsn),
-    };
+    const common = { id, ...commitMessage(commit, originName) };
     switch (change.kind) {
       case 'heartbeat':
         return { ...common, operation: this.#operations.number('heartbeat') };
@@ -272,6 +270,13 @@ export class ChangeMessages {
 }
 
 // --- the parts ---
+
+export const commitMessage = (commit: Commit, originName: string) => ({
+  origin: originName,
+  originNumber: commit.origin,
+  commitTimeUs: Math.round(commit.commitTimeMs * 1000),
+  commitLsn: int64(commit.commitLsn),
+});
 
 interface Place {
   readonly collection: string;

@@ -174,7 +174,8 @@ export class ProtoWriters {
   }
 }
 
-const tagOf = (id: number, wireType: number): number => ((id << 3) | wireType) >>> 0;
+/** What stands before a field's value. */
+export const tagOf = (id: number, wireType: number): number => ((id << 3) | wireType) >>> 0;
 
 function basic(type: string): ValueWriter {
   const found = valueWriters.get(type);

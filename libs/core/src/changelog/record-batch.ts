@@ -2,14 +2,40 @@
  * Kafka's record batches, version 2 of the message format: written backwards into one buffer, read in place. Pure.
  * https://kafka.apache.org/documentation/#recordbatch
  */
-import type { BackwardBytes } from './backward-bytes.ts';
+import { BackwardBytes } from './backward-bytes.ts';
 import { crc32c } from './crc32c.ts';
 
 /** What a record holds. Keys and headers are text. */
 export interface RecordContent {
   readonly key: string;
   readonly headers: Readonly<Record<string, string>>;
+  /** Further ones, after those. */
+  readonly shared?: SharedHeaders | undefined;
   writeValue(into: BackwardBytes): void;
+}
+
+/** Headers that many records have in common, encoded once. */
+export class SharedHeaders {
+  readonly values: Readonly<Record<string, string>>;
+  readonly count: number;
+  readonly bytes: Buffer;
+
+  constructor(values: Readonly<Record<string, string>>, scratch = new BackwardBytes(256)) {
+    this.values = values;
+    scratch.rewind();
+    this.count = writeHeaders(values, scratch);
+    this.bytes = Buffer.from(scratch.view());
+  }
+}
+
+/** Returns how many they are. */
+function writeHeaders(values: Readonly<Record<string, string>>, into: BackwardBytes): number {
+  const names = Object.keys(values);
+  for (let header = names.length - 1; header >= 0; header -= 1) {
+    writeText(into, values[names[header]!]!);
+    writeText(into, names[header]!);
+  }
+  return names.length;
 }
 
 /** Under which name and number a batch is sent: Kafka drops it when it has it already. */
@@ -53,12 +79,9 @@ export function writeRecords(
 
 function writeRecord(into: BackwardBytes, offsetDelta: number, content: RecordContent): void {
   const before = into.length;
-  const names = Object.keys(content.headers);
-  for (let header = names.length - 1; header >= 0; header -= 1) {
-    writeText(into, content.headers[names[header]!]!);
-    writeText(into, names[header]!);
-  }
-  into.zigzag(names.length);
+  const { shared } = content;
+  if (shared !== undefined) into.bytes(shared.bytes);
+  into.zigzag(writeHeaders(content.headers, into) + (shared?.count ?? 0));
   const beforeValue = into.length;
   content.writeValue(into);
   into.zigzag(into.length - beforeValue);
@@ -194,23 +217,34 @@ class RecordReader {
     return { offset, value, header };
   }
 
+  /** Nothing is sliced out: a message has half a dozen headers, and one is wanted. */
   #header(): string | undefined {
     let found: string | undefined;
     let times = 0;
     for (let left = this.#zigzag(); left > 0; left -= 1) {
-      const name = this.#slice(this.#zigzag());
-      const value = this.#slice(this.#zigzag());
-      if (name === null || !name.equals(this.#wanted)) continue;
+      const nameBytes = this.#zigzag();
+      const name = this.#at;
+      this.#skip(nameBytes);
+      const valueBytes = this.#zigzag();
+      const value = this.#at;
+      this.#skip(valueBytes);
+      if (!this.#is(this.#wanted, name, nameBytes)) continue;
       times += 1;
-      found = value === null ? undefined : this.#textOf(value);
+      found = valueBytes < 0 ? undefined : this.#textOf(value, valueBytes);
     }
     return times === 1 ? found : undefined;
   }
 
-  #textOf(bytes: Buffer): string {
-    if (!this.#textBytes.equals(bytes)) {
-      this.#textBytes = bytes;
-      this.#text = bytes.toString('utf8');
+  #is(wanted: Buffer, start: number, length: number): boolean {
+    if (wanted.length !== length) return false;
+    for (let at = 0; at < length; at += 1) if (this.#bytes[start + at] !== wanted[at]) return false;
+    return true;
+  }
+
+  #textOf(start: number, length: number): string {
+    if (!this.#is(this.#textBytes, start, length)) {
+      this.#textBytes = this.#bytes.subarray(start, start + length);
+      this.#text = this.#textBytes.toString('utf8');
     }
     return this.#text;
   }
