@@ -8,7 +8,7 @@ import type { CollectionDefinition } from '#core/collections/definition.ts';
 import { startKafka } from '#core/testing/broker.kafka.ts';
 import { kafkaAvailable } from '#core/testing/kafka-jars.os.ts';
 import type { LogKind } from '#core/topology/names.ts';
-import { chosen, finish, full, median, rounds, say, show, title, whole } from './setup/figures.ts';
+import { chosen, finish, full, median, rounds, say, show, size, title, whole } from './setup/figures.ts';
 import { drain, makeLink, type Drained, type LinkKind } from './setup/link.ts';
 import { hnsw, noIndex, settle, startPair, type Pair } from './setup/masters.ts';
 import { RowSource, upsertMany } from './setup/rows.ts';
@@ -20,12 +20,14 @@ interface Variant {
   readonly goal: number;
 }
 
-const hnswRows = full ? 10_000 : 3_000;
+const drainRows = size('ROWS', 50_000);
+const hnswRows = size('ROWS_HNSW', full ? 10_000 : 3_000);
+const memoryMax = 512;
 const variants = {
-  wal: { log: 'wal', index: noIndex, rows: 50_000, goal: 0.4 },
-  kafka: { log: 'kafka', index: noIndex, rows: 50_000, goal: 0.25 },
-  hnsw: { log: 'wal', index: hnsw, rows: hnswRows, goal: 1.5 },
-  'hnsw-kafka': { log: 'kafka', index: hnsw, rows: hnswRows, goal: 1.5 },
+  wal: { log: 'wal', index: noIndex, rows: drainRows, goal: 0.6 },
+  kafka: { log: 'kafka', index: noIndex, rows: drainRows, goal: 0.25 },
+  hnsw: { log: 'wal', index: hnsw, rows: hnswRows, goal: 2 },
+  'hnsw-kafka': { log: 'kafka', index: hnsw, rows: hnswRows, goal: 2 },
 } as const satisfies Record<string, Variant>;
 
 const transactionRows = 100;
@@ -65,7 +67,7 @@ async function run(name: string, variant: Variant): Promise<void> {
         kafkaBrokers: side === 'ours' ? broker?.brokers : undefined,
       });
       say(
-        `  round ${round + 1}, ${kind}: ${whole(drained.rowsPerSecond)} rows/s, first row after ${whole(drained.startMs)} ms; us of processor a row: ${us(drained)}`,
+        `  round ${round + 1}, ${kind}: ${whole(drained.rowsPerSecond)} rows/s, first row after ${whole(drained.startMs)} ms; us of processor a row: ${us(drained)}${drained.memory.length === 0 ? '' : `; resident ${drained.memory.map(whole).join(' and ')} MiB`}`,
       );
       found[side].push(drained);
     }
@@ -82,6 +84,12 @@ async function run(name: string, variant: Variant): Promise<void> {
     ratio,
     against: 'native',
     goal: { text: `at least ${variant.goal} of native`, met: ratio >= variant.goal },
+  });
+  const memory = Math.max(...found.ours.flatMap((one) => one.memory));
+  show({
+    name: 'highest resident memory of a replicator',
+    value: `${whole(memory)} MiB`,
+    goal: { text: `under ${memoryMax} MB`, met: memory * 1.048576 < memoryMax },
   });
 }
 

@@ -1,25 +1,31 @@
 /**
- * From the commit of a single row to its being visible on the peer, at 200 writes a second.
+ * From the commit of a single row to its being visible on the peer, at 200 and at 1,000 writes a second.
  *
  * Writes leave on a fixed schedule, whatever becomes of those before them, so a stall is counted for every write that it delays. A connection
  * to the peer asks without pause which of the missing rows are there; a row counts as visible when that answer is here, so figures are
  * too long by up to one poll, whose time is reported. Native logical replication is measured in the same way in the same run.
  *
- *     node dist/bench/visible-latency.bench.js [wal] [kafka]
+ *     node dist/bench/visible-latency.bench.js [wal] [kafka] [wal-1000] [kafka-1000]
  */
 import type pg from 'pg';
 import { connect } from '#core/postgres/connect.pg.ts';
 import { startKafka } from '#core/testing/broker.kafka.ts';
 import { kafkaAvailable } from '#core/testing/kafka-jars.os.ts';
-import { chosen, finish, full, median, quantile, rounds, say, show, title } from './setup/figures.ts';
+import { chosen, finish, full, median, quantile, rounds, say, show, size, title } from './setup/figures.ts';
 import { drain, makeLink, type LinkKind } from './setup/link.ts';
 import { noIndex, settle, startPair, type Pair } from './setup/masters.ts';
 import { RowSource, upsertMany } from './setup/rows.ts';
 import { writeOnSchedule, type Write } from './setup/scheduled-writes.ts';
 
-const writesPerSecond = 200;
-const seconds = full ? 60 : 10;
-const warmUpWrites = 2 * writesPerSecond;
+const seconds = size('SECONDS', full ? 60 : 10);
+const warmUpSeconds = 2;
+const variants = {
+  wal: { log: 'wal', writesPerSecond: 200, goal: { what: 'p50', belowMs: 5 } },
+  kafka: { log: 'kafka', writesPerSecond: 200, goal: null },
+  'wal-1000': { log: 'wal', writesPerSecond: 1000, goal: { what: 'p99', belowMs: 100 } },
+  'kafka-1000': { log: 'kafka', writesPerSecond: 1000, goal: null },
+} as const;
+type Variant = (typeof variants)[keyof typeof variants];
 const writers = 8;
 
 interface Latencies {
@@ -73,9 +79,10 @@ class Poller {
 
 async function measure(
   pair: Pair,
-  options: { kind: LinkKind; table: string; kafkaBrokers: readonly string[] | undefined },
+  options: { kind: LinkKind; table: string; kafkaBrokers: readonly string[] | undefined; rate: number },
 ): Promise<Latencies> {
-  const { kind, table, kafkaBrokers } = options;
+  const { kind, table, kafkaBrokers, rate: writesPerSecond } = options;
+  const warmUpWrites = warmUpSeconds * writesPerSecond;
   await using link = await makeLink({ kind, pair, table, index: noIndex, kafkaBrokers });
   const source = await RowSource.of(pair.atOrigin);
   for (const batch of source.batches('before', 2000, 100)) await upsertMany(pair.atOrigin, table, batch);
@@ -112,7 +119,7 @@ async function measure(
 
 const ms = (value: number): string => value.toFixed(1);
 
-async function run(log: 'wal' | 'kafka'): Promise<void> {
+async function run({ log, writesPerSecond, goal }: Variant): Promise<void> {
   title(`${log}: commit to visible on the peer, ${writesPerSecond} single writes/s for ${seconds} s`);
   await using broker = log === 'kafka' ? await startKafka() : undefined;
   await using pair = await startPair(log);
@@ -124,6 +131,7 @@ async function run(log: 'wal' | 'kafka'): Promise<void> {
         kind,
         table: `seen_${side}_${round}`,
         kafkaBrokers: side === 'ours' ? broker?.brokers : undefined,
+        rate: writesPerSecond,
       });
       say(
         `  round ${round + 1}, ${kind}: p50 ${ms(one.p50)} ms, p99 ${ms(one.p99)} ms (the commit itself ${ms(one.commitP50)} ms, a poll ${one.pollP50.toFixed(2)} ms, p99 ${ms(one.pollP99)} ms)`,
@@ -139,13 +147,18 @@ async function run(log: 'wal' | 'kafka'): Promise<void> {
     value: value('ours'),
     ratio: of('ours', 'p50') / of('native', 'p50'),
     against: "native's p50",
-    ...(log === 'wal' ? { goal: { text: 'p50 under 5 ms', met: of('ours', 'p50') < 5 } } : {}),
+    ...(goal === null
+      ? {}
+      : {
+          goal: { text: `${goal.what} under ${goal.belowMs} ms`, met: of('ours', goal.what) < goal.belowMs },
+        }),
   });
 }
 
 const kafka = await kafkaAvailable();
-for (const log of chosen(['wal', 'kafka'])) {
-  if (log === 'kafka' && kafka.kind === 'unavailable') say(`\nkafka is left out: ${kafka.reason}`);
-  else await run(log);
+for (const name of chosen(Object.keys(variants) as (keyof typeof variants)[])) {
+  const variant = variants[name];
+  if (variant.log === 'kafka' && kafka.kind === 'unavailable') say(`\n${name} is left out: ${kafka.reason}`);
+  else await run(variant);
 }
 finish();

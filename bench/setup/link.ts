@@ -22,7 +22,12 @@ export interface Link extends AsyncDisposable {
   start(): Promise<void>;
   /** None when Postgres does it itself. */
   readonly processes: readonly ReplicatorProcess[];
+  /** Processor time of what replicates outside of the servers, since `start`. */
+  cpuMs(): number;
 }
+
+const cpuOf = (processes: readonly ReplicatorProcess[]): number =>
+  processes.reduce((sum, { pid }) => sum + processCpuMs(pid), 0);
 
 export async function makeLink({ kind, pair, table, index, kafkaBrokers }: LinkOptions): Promise<Link> {
   if (kind === 'native') {
@@ -32,6 +37,7 @@ export async function makeLink({ kind, pair, table, index, kafkaBrokers }: LinkO
       table,
       start: () => native.enable(),
       processes: [],
+      cpuMs: () => 0,
       [Symbol.asyncDispose]: () => native[Symbol.asyncDispose](),
     };
   }
@@ -44,6 +50,7 @@ export async function makeLink({ kind, pair, table, index, kafkaBrokers }: LinkO
       processes.push(...(await startReplicators(pair, kafkaBrokers)));
     },
     processes,
+    cpuMs: () => cpuOf(processes),
     [Symbol.asyncDispose]: async () => {
       await stopReplicators(processes);
       await removeCollection(pair.masters.nodes, table);
@@ -52,7 +59,7 @@ export async function makeLink({ kind, pair, table, index, kafkaBrokers }: LinkO
 }
 
 /** Only what the index costs the peer is looked at. */
-async function dropOriginIndex(
+export async function dropOriginIndex(
   pair: Pair,
   table: string,
   index: CollectionDefinition['index'],
@@ -71,6 +78,8 @@ export interface Drained {
   readonly startMs: number;
   /** Microseconds of processor time a row, of the servers and of the replicators; the latter with what their start costs. */
   readonly cpuUs: { readonly origin: number; readonly peer: number; readonly replicators: number };
+  /** MiB that each replicator had resident at its highest. */
+  readonly memory: readonly number[];
 }
 
 const pollMs = 20;
@@ -95,9 +104,10 @@ export async function drain(link: Link, pair: Pair, rows: number): Promise<Drain
       const cpuUs = {
         origin: perRow(serverCpuMs(pair.origin) - before.origin),
         peer: perRow(serverCpuMs(pair.peer) - before.peer),
-        replicators: perRow(link.processes.reduce((sum, { pid }) => sum + processCpuMs(pid), 0)),
+        replicators: perRow(link.cpuMs()),
       };
-      return { rowsPerSecond: (counted * 1000) / (now - first.at), startMs: first.at - began, cpuUs };
+      const memory = link.processes.map((process) => process.memory().highest);
+      return { rowsPerSecond: (counted * 1000) / (now - first.at), startMs: first.at - began, cpuUs, memory };
     }
     if (now - began > drainMsMax)
       throw new Error(

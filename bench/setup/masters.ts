@@ -5,7 +5,7 @@ import { ownTable, type CollectionDefinition } from '#core/collections/definitio
 import { createTableStatements } from '#core/collections/install.ts';
 import { connect } from '#core/postgres/connect.pg.ts';
 import { startMasters, type Masters, type TestMaster } from '#core/testing/masters.pg.ts';
-import { foundCluster } from '#core/topology/found.pg.ts';
+import { foundCluster, type ClusterNode } from '#core/topology/found.pg.ts';
 import type { LogKind } from '#core/topology/names.ts';
 import { dimension } from './rows.ts';
 
@@ -29,6 +29,8 @@ export const clusterName = 'bench';
 
 export interface Pair extends AsyncDisposable {
   readonly masters: Masters;
+  /** Origin and peer. */
+  readonly cluster: readonly ClusterNode[];
   /** Where rows are written. */
   readonly origin: TestMaster;
   /** Where they shall arrive. */
@@ -46,11 +48,11 @@ export async function startPair(log: LogKind): Promise<Pair> {
     await masters[Symbol.asyncDispose]();
   };
   try {
-    await foundCluster({ nodes: addresses(masters.nodes), cluster: clusterName, log });
+    const cluster = await foundCluster({ nodes: addresses(masters.nodes), cluster: clusterName, log });
     const [origin, peer] = masters.nodes as [TestMaster, TestMaster];
     for (const node of [origin, peer]) clients.push(await connect(node, { application: 'bench' }));
     const [atOrigin, atPeer] = clients as [pg.Client, pg.Client];
-    return { masters, origin, peer, atOrigin, atPeer, [Symbol.asyncDispose]: dispose };
+    return { masters, cluster, origin, peer, atOrigin, atPeer, [Symbol.asyncDispose]: dispose };
   } catch (cause) {
     await dispose();
     throw cause;
