@@ -27,7 +27,7 @@ async function print(code: string, env: Record<string, string> = {}): Promise<st
     const { stdout } = await promisify(execFile)(process.execPath, [file], {
       cwd: root,
       env: { ...process.env, ...env },
-      timeout: 200_000,
+      timeout: 240_000,
     });
     return stdout.trimEnd().split('\n');
   } finally {
@@ -42,9 +42,11 @@ test('the example of the algorithms prints what its comments say', async () => {
 }, 240_000);
 
 test('the example of an embedded replicator prints what its comments say, and the process ends by itself', async () => {
-  await using fresh = await freshNodes({ count: 2 });
+  await using fresh = await freshNodes({ count: 3 });
   const { code, expected } = await example(1);
   expect(expected.length).toBeGreaterThan(4);
-  const [eu, us] = fresh.nodes.map(({ url }) => url);
-  expect(await print(code, { CLUSTER: fresh.cluster, EU_URL: eu!, US_URL: us! })).toEqual(expected);
-}, 240_000);
+  const [eu, us, asia] = fresh.nodes.map(({ url }) => url);
+  expect(await print(code, { CLUSTER: fresh.cluster, EU_URL: eu!, US_URL: us!, ASIA_URL: asia! })).toEqual(
+    expected,
+  );
+}, 300_000);

@@ -639,6 +639,26 @@ $$;
 COMMENT ON FUNCTION pgquorum.forget_own() IS 'The node has another number, or its start is confirmed or not any more: writes ask pgquorum.identity until this is noted.';
 
 --
+-- Name: forget_secret(); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.forget_secret() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  new.secret := null;
+  return new;
+end
+$$;
+
+--
+-- Name: FUNCTION forget_secret(); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.forget_secret() IS 'Takes the secret of a job that has ended away.';
+
+--
 -- Name: keep_floor(); Type: FUNCTION; Schema: pgquorum; Owner: -
 --
 
@@ -839,6 +859,26 @@ $$;
 --
 
 COMMENT ON FUNCTION pgquorum.refuse_model(key text, named smallint, present smallint) IS 'Refuses a write that would lower a key''s rank.';
+
+--
+-- Name: refuse_write(); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.refuse_write() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if current_setting('pgquorum.apply', true) = 'on' and session_user = tg_argv[0] then return null; end if;
+  raise exception 'this node is no master of the cluster any more: %', tg_argv[1] using errcode = 'PQ013', hint = 'Write to another master.';
+end
+$$;
+
+--
+-- Name: FUNCTION refuse_write(); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.refuse_write() IS 'Refuses writes of users on a node whose changes nobody would carry.';
 
 --
 -- Name: register_set(text, text, text, jsonb); Type: FUNCTION; Schema: pgquorum; Owner: -
@@ -1412,6 +1452,7 @@ CREATE TABLE pgquorum.job (
     due_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    secret jsonb,
     CONSTRAINT job_state CHECK ((state = ANY (ARRAY['waiting'::text, 'running'::text, 'done'::text, 'failed'::text, 'cancelled'::text])))
 );
 
@@ -1452,6 +1493,12 @@ COMMENT ON COLUMN pgquorum.job.deaths IS 'Runners that went without a word since
 COMMENT ON COLUMN pgquorum.job.due_at IS 'Not run before: the pause after a failure.';
 
 --
+-- Name: COLUMN job.secret; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.job.secret IS 'Arguments that hold passwords; gone when the job has ended.';
+
+--
 -- Name: member; Type: TABLE; Schema: pgquorum; Owner: -
 --
 
@@ -1460,7 +1507,11 @@ CREATE TABLE pgquorum.member (
     name text NOT NULL,
     zone text NOT NULL,
     spare boolean DEFAULT false NOT NULL,
-    retired boolean DEFAULT false NOT NULL
+    retired boolean DEFAULT false NOT NULL,
+    url text,
+    weight double precision DEFAULT 1 NOT NULL,
+    change text,
+    CONSTRAINT member_change CHECK ((change = ANY (ARRAY['leaving'::text, 'lost'::text])))
 );
 
 --
@@ -1468,6 +1519,18 @@ CREATE TABLE pgquorum.member (
 --
 
 COMMENT ON TABLE pgquorum.member IS 'Numbers given out in this cluster, as this node knows them. A number is never reused.';
+
+--
+-- Name: COLUMN member.url; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.member.url IS 'Where processes whose list does not have this node find it: those that were added while the cluster ran. It holds a password; nobody but pgquorum''s own role may read it.';
+
+--
+-- Name: COLUMN member.change; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.member.change IS 'leaving: it is being removed; lost: an operator has declared that it will not come back. Then its numbers are retired.';
 
 --
 -- Name: migration; Type: TABLE; Schema: pgquorum; Owner: -
@@ -2287,6 +2350,12 @@ ALTER TABLE pgquorum.conflict ENABLE ALWAYS TRIGGER conflict_found;
 --
 
 CREATE TRIGGER horizon_floor AFTER INSERT OR DELETE OR UPDATE ON pgquorum.horizon FOR EACH ROW EXECUTE FUNCTION pgquorum.keep_floor();
+
+--
+-- Name: job job_secret; Type: TRIGGER; Schema: pgquorum; Owner: -
+--
+
+CREATE TRIGGER job_secret BEFORE UPDATE ON pgquorum.job FOR EACH ROW WHEN (((new.secret IS NOT NULL) AND (new.state = ANY (ARRAY['done'::text, 'failed'::text, 'cancelled'::text])))) EXECUTE FUNCTION pgquorum.forget_secret();
 
 --
 -- Name: node node_own; Type: TRIGGER; Schema: pgquorum; Owner: -

@@ -13,5 +13,13 @@ export { JumpHash } from '#core/placement/jump-hash.ts';
 export { Rendezvous } from '#core/placement/rendezvous.ts';
 export { VectorClock } from '#core/versioning/vector-clock.ts';
 export { Replicator } from './replicator.ts';
-export type { EventsOptions, VectorEntry, WriteOptions, WriteResult, WrittenResult } from './replicator.ts';
+export type {
+  AddedReplica,
+  EventsOptions,
+  RemoveOptions,
+  VectorEntry,
+  WriteOptions,
+  WriteResult,
+  WrittenResult,
+} from './replicator.ts';
 export type { ReplicaAddress, ReplicationConfig } from './replication-config.ts';

@@ -2,14 +2,17 @@
  * Replication inside of another program: the loops of apps/replicator and the verbs of apps/gateway, put together as those do it, without their
  * servers. Loaded when it is started, so that programs which take only the algorithms load only those.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { errorCodes, type ErrorCode } from '#core/errors/codes.ts';
 import { PgquorumError } from '#core/errors/error.ts';
+import type { JobView } from '#core/jobs/job.ts';
 import type { ClusterEvent, EventType } from '#core/events/event.ts';
 import { createLogger } from '#core/observability/logger.process.ts';
 import type { ReplicaView } from '#core/topology/replica-status.ts';
 import type { ItemResult } from '#core/writes/writer.pg.ts';
 import type { Operations } from '../../apps/gateway/src/embedded.ts';
 import type { LagView } from '../../apps/gateway/src/operations/cluster.ts';
-import { settingsOf, type ReplicationConfig } from './replication-config.ts';
+import { settingsOf, type ReplicaAddress, type ReplicationConfig } from './replication-config.ts';
 
 export interface VectorEntry {
   readonly id: string;
@@ -38,6 +41,21 @@ export interface EventsOptions {
   readonly types?: readonly EventType[];
   readonly signal?: AbortSignal;
 }
+
+/** A database that is to become a node. */
+export interface AddedReplica extends ReplicaAddress {
+  /** Also when keys of attached tables are drawn from sequences that are not apart. */
+  readonly allow?: { readonly sequences: boolean };
+}
+
+export interface RemoveOptions {
+  /** It can not be reached, and will not come back. */
+  readonly lost?: boolean;
+  /** With Kafka: its topics go too. */
+  readonly deleteTopics?: boolean;
+}
+
+const jobLookMs = 100;
 
 interface Running {
   readonly operations: Operations;
@@ -143,28 +161,63 @@ export class Replicator {
     const { operations, ended } = await this.#running();
     const left = new AbortController();
     const signals = [ended.signal, left.signal, ...(signal === undefined ? [] : [signal])];
-    const { pages } = await operations.events.open({
-      after,
-      types: types?.join(','),
-      signal: AbortSignal.any(signals),
-    });
+    const opened = await operations.events
+      .open({
+        after,
+        types: types?.join(','),
+        signal: AbortSignal.any(signals),
+      })
+      .catch((cause: unknown) => {
+        // It was given up before it began.
+        if (AbortSignal.any(signals).aborted) return null;
+        throw cause;
+      });
+    if (opened === null) return;
     try {
-      for await (const page of pages) yield* page;
+      for await (const page of opened.pages) yield* page;
     } finally {
       left.abort();
     }
   }
 
-  addReplica(_node: ReplicationConfig['nodes'][number]): Promise<never> {
-    return Promise.reject(notYet('addReplica', 'the masters are those of the configuration'));
+  /** Makes a database a node while everything runs, and resolves when it is filled and takes requests. Throws what is in the way. */
+  async addReplica(node: AddedReplica): Promise<void> {
+    await this.#finished((await this.#running()).operations.replicas.add(node));
   }
 
-  removeReplica(_name: string): Promise<never> {
-    return Promise.reject(notYet('removeReplica', 'the masters are those of the configuration'));
+  /** Takes a node out: resolves when the others have everything that it had, and nothing of it is left. With `lost`, one that can not be reached any more. */
+  async removeReplica(
+    name: string,
+    { lost = false, deleteTopics = false }: RemoveOptions = {},
+  ): Promise<void> {
+    const { operations } = await this.#running();
+    const query = { ...(lost ? { lost: 'true' } : {}), ...(deleteTopics ? { topics: 'delete' } : {}) };
+    await this.#finished(operations.replicas.remove(name, query));
   }
 
-  forceSync(_name: string): Promise<never> {
-    return Promise.reject(notYet('forceSync', 'what a replica has missed is copied by itself'));
+  /** Has a node copy the states of all keys from all others. */
+  async forceSync(name: string): Promise<void> {
+    await this.#finished((await this.#running()).operations.replicas.sync(name));
+  }
+
+  /** Stopping the replicator leaves the job to whoever serves its home next. */
+  async #finished(started: Promise<JobView>): Promise<void> {
+    const { id } = await started;
+    const { operations, ended } = await this.#running();
+    for (;;) {
+      const { state, error } = await operations.jobs.get(id);
+      if (state === 'done') return;
+      if (state === 'failed' && error !== undefined)
+        throw new PgquorumError(
+          error.code in errorCodes ? (error.code as ErrorCode) : 'internal',
+          error.detail,
+        );
+      if (state === 'failed' || state === 'cancelled')
+        throw new PgquorumError('job_cancelled', `job ${id} is ${state}`);
+      if (ended.signal.aborted)
+        throw new PgquorumError('shutting_down', `job ${id} goes on without this process`);
+      await sleep(jobLookMs, undefined, { signal: ended.signal }).catch(() => undefined); // looked at above
+    }
   }
 
   #running(): Promise<Running> {
@@ -178,6 +231,3 @@ export class Replicator {
     await this.stop();
   }
 }
-
-const notYet = (verb: string, why: string): PgquorumError =>
-  new PgquorumError('not_supported', `${verb} is not available in this version: ${why}`);

@@ -71,7 +71,11 @@ const factory = (
 });
 
 const vectors = (settings: Settings): FactoryProvider[] => [
-  factory(ShardPlacement, [Nodes], (nodes: Nodes) => new ShardPlacement(nodes.all, settings)),
+  factory(ShardPlacement, [Nodes], (nodes: Nodes) => {
+    const placement = new ShardPlacement(nodes.all, settings);
+    nodes.onChange(() => placement.place(nodes.all));
+    return placement;
+  }),
   factory(
     CollectionDirectory,
     [Nodes],
@@ -196,13 +200,12 @@ const operations = (settings: Settings): FactoryProvider[] => [
     VerifyOperations,
     [CollectionDirectory, JobOperations, Nodes],
     (directory: CollectionDirectory, jobs: JobOperations, nodes: Nodes) =>
-      new VerifyOperations({ directory, jobs, nodes: nodes.all.map((node) => node.name) }),
+      new VerifyOperations({ directory, jobs, nodes }),
   ),
   factory(
     ReplicaOperations,
     [JobOperations, Nodes],
-    (jobs: JobOperations, nodes: Nodes) =>
-      new ReplicaOperations({ jobs, nodes: nodes.all.map((node) => node.name) }),
+    (jobs: JobOperations, nodes: Nodes) => new ReplicaOperations({ jobs, nodes }),
   ),
   factory(Dashboard, [], () => new Dashboard()),
 ];

@@ -9,6 +9,12 @@ import { topicName } from '#core/topology/names.ts';
 import type { Nodes } from '#core/topology/nodes.pg.ts';
 
 export function openChangeStreams(settings: Settings, nodes: Nodes): ChangeStreams {
+  const streams = new ChangeStreams(channelsOf(settings, nodes));
+  nodes.onChange(() => streams.replace(channelsOf(settings, nodes)));
+  return streams;
+}
+
+function channelsOf(settings: Settings, nodes: Nodes): ChangeChannel[] {
   const { cluster, kafkaBrokers, transactionBytesMax, changesKeptBytes } = settings;
   const sources = nodes.all.map((node) =>
     kafkaBrokers === undefined
@@ -26,5 +32,5 @@ export function openChangeStreams(settings: Settings, nodes: Nodes): ChangeStrea
           codec: changeCodec(),
         }),
   );
-  return new ChangeStreams(sources.map((source) => new ChangeChannel(source)));
+  return sources.map((source) => new ChangeChannel(source));
 }

@@ -11,6 +11,8 @@ import { GatewayMetrics } from './metrics.ts';
 import { ClusterOperations } from './operations/cluster.ts';
 import { CollectionOperations } from './operations/collections.ts';
 import { EventOperations } from './operations/events.ts';
+import { JobOperations } from './operations/jobs.ts';
+import { ReplicaOperations } from './operations/replicas.ts';
 import { VectorOperations } from './operations/vectors.ts';
 
 export interface Operations {
@@ -18,6 +20,8 @@ export interface Operations {
   readonly collections: CollectionOperations;
   readonly cluster: ClusterOperations;
   readonly events: EventOperations;
+  readonly jobs: JobOperations;
+  readonly replicas: ReplicaOperations;
   close(): Promise<void>;
 }
 
@@ -40,6 +44,8 @@ export async function openOperations(settings: Settings, logger: Logger): Promis
       collections: app.get(CollectionOperations),
       cluster: app.get(ClusterOperations),
       events: app.get(EventOperations),
+      jobs: app.get(JobOperations),
+      replicas: app.get(ReplicaOperations),
       close: async () => {
         await app.close();
         await nodes.close();

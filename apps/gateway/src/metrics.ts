@@ -71,6 +71,7 @@ export class GatewayMetrics {
     });
     this.#refresh = async (): Promise<void> => {
       state.show(await board.read());
+      pool.reset();
       for (const { name, pool: connections } of nodes.all) {
         pool.set({ node: name, state: 'idle' }, connections.idleCount);
         pool.set({ node: name, state: 'busy' }, connections.totalCount - connections.idleCount);

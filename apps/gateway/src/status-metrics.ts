@@ -82,6 +82,7 @@ export class StatusMetrics {
         if (value !== null) gauge.set({ node: report.name }, value);
       }
     }
+    this.#up.reset();
     for (const { name, zone, facts } of reports) this.#up.set({ node: name, zone }, facts === null ? 0 : 1);
     this.#replicas.reset();
     for (const { id, status } of replicaStatuses(reports, edges, readAtMs))

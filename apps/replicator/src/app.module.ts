@@ -7,7 +7,9 @@ import type { Logger } from '#core/observability/logger.process.ts';
 import { limitsOf } from '#core/bandwidth/limits.ts';
 import { Paces } from '#core/bandwidth/pace.ts';
 import { checkCompression } from '#core/changelog/compression.process.ts';
+import { removedAmong } from '#core/membership/members.pg.ts';
 import { createRegistry } from '#core/observability/metrics.process.ts';
+import type { ClusterNode } from '#core/topology/found.pg.ts';
 import { openCluster } from '#core/topology/open-cluster.pg.ts';
 import { ClocksRunner } from './clocks.runner.ts';
 import { EdgesRunner } from './edges.runner.ts';
@@ -22,6 +24,7 @@ import { ReplicationMetrics } from './metrics.ts';
 import { PublishRunner } from './publish.runner.ts';
 import { ResolversRunner } from './resolvers.runner.ts';
 import { ResyncRunner } from './resync.runner.ts';
+import { ReturnedRunner } from './returned.runner.ts';
 import { StatusServer } from './status.server.ts';
 import { ThrottleRunner } from './throttle.runner.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
@@ -48,6 +51,7 @@ class ReplicatorModule {
         JobsRunner,
         JoiningRunner,
         ResyncRunner,
+        ReturnedRunner,
         WatchRunner,
         ThrottleRunner,
         WalBudgetRunner,
@@ -58,13 +62,29 @@ class ReplicatorModule {
   }
 }
 
+/** Whoever serves a node that was removed has nothing to do, and stays for the case that it comes back. */
+async function checkServed(
+  names: readonly string[],
+  nodes: readonly ClusterNode[],
+  unreachable: readonly string[],
+): Promise<void> {
+  const unknown = names.filter((name) => !nodes.some((node) => node.name === name));
+  const asked = nodes.find(({ name }) => !unreachable.includes(name));
+  const gone = unknown.length === 0 || asked === undefined ? [] : await removedAmong(asked.address, unknown);
+  const wrong = unknown.filter((name) => !gone.includes(name));
+  if (wrong.length > 0)
+    throw new PgquorumError(
+      'settings_invalid',
+      `PGQUORUM_REPLICATOR_NODES names ${wrong.join(', ')}, which is no node of the cluster and not in PGQUORUM_NODES`,
+    );
+}
+
 /** Starts every loop; `close` ends them after they have drained. */
 export async function startReplicator(
   settings: Settings,
   logger: Logger,
-  { renumbered }: Pick<Replication, 'renumbered'> = {
-    renumbered: () =>
-      logger.error('a node goes on under another number: this process has to be started anew'),
+  { moved }: Pick<Replication, 'moved'> = {
+    moved: () => logger.error('the nodes of the cluster are others: this process has to be started anew'),
   },
 ): Promise<INestApplicationContext> {
   if (settings.nodes === undefined)
@@ -79,13 +99,17 @@ export async function startReplicator(
       `PGQUORUM_CHANGE_FORMAT is ${settings.changeFormat}: topics in a format need PGQUORUM_KAFKA_BROKERS`,
     );
   if (log === 'kafka') await checkCompression(settings.compression);
-  const { nodes, unreachable } = await openCluster({ nodes: settings.nodes, cluster: settings.cluster, log });
+  const { nodes, unreachable, removed } = await openCluster({
+    nodes: settings.nodes,
+    cluster: settings.cluster,
+    log,
+  });
   const names = settings.replicatorNodes ?? nodes.map((node) => node.name);
-  const unknown = names.filter((name) => !nodes.some((node) => node.name === name));
-  if (unknown.length > 0)
-    throw new PgquorumError(
-      'settings_invalid',
-      `PGQUORUM_REPLICATOR_NODES names ${unknown.join(', ')}, which PGQUORUM_NODES does not`,
+  await checkServed(names, nodes, unreachable);
+  if (removed.length > 0)
+    logger.warn(
+      { removed: removed.map(({ name }) => name) },
+      'PGQUORUM_NODES lists nodes that were removed from the cluster: they are left out',
     );
   const served = nodes.filter((node) => names.includes(node.name));
   const metrics = new ReplicationMetrics(createRegistry({ app: 'replicator', cluster: settings.cluster }));
@@ -93,7 +117,7 @@ export async function startReplicator(
   if (unreachable.length > 0) logger.warn({ unreachable }, 'started without some nodes');
   logger.info({ log, serves: served.map((node) => node.name) }, 'replicator started');
   return NestFactory.createApplicationContext(
-    ReplicatorModule.with({ settings, log, nodes, served, logger, metrics, paces, renumbered }),
+    ReplicatorModule.with({ settings, log, nodes, served, removed, logger, metrics, paces, moved }),
     { logger: false },
   );
 }

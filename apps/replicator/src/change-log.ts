@@ -2,6 +2,7 @@
 import type pg from 'pg';
 import type { Pace } from '#core/bandwidth/pace.ts';
 import { setGeneration, type EdgeStart } from '#core/apply/progress.pg.ts';
+import { changeFormats } from '#core/config/replication-settings.ts';
 import { CloudEventEncoder } from '#core/changelog/cloud-event.ts';
 import { DebeziumEncoder, type DebeziumOptions } from '#core/changelog/debezium.ts';
 import { KafkaLogReader } from '#core/changelog/reader.kafka.ts';
@@ -10,7 +11,8 @@ import { KafkaLogWriter } from '#core/changelog/writer.kafka.ts';
 import { WalChangeLog } from '#core/changelog/wal.pg.ts';
 import type { ChangeLogReader, ChangeLogWriter } from '#core/changelog/port.ts';
 import { PgquorumError } from '#core/errors/error.ts';
-import { topicEnd } from '#core/changelog/topic.kafka.ts';
+import { deleteTopics, topicEnd, topicEndIfAny } from '#core/changelog/topic.kafka.ts';
+import { hasAppliedTopic } from '#core/membership/hand-over.pg.ts';
 import { noteSlot, noteTopic } from '#core/resync/note.pg.ts';
 import type { NotedPosition, SourceState } from '#core/resync/store.pg.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
@@ -155,6 +157,32 @@ export function openFormatWriter(
     observer: observerOf(replication, 'publishing'),
   });
 }
+
+/** Resolves when these nodes have applied everything that the topic of a node holds. */
+export async function readTopicToEnd(
+  { settings }: Pick<Replication, 'settings'>,
+  node: ClusterNode,
+  others: readonly ClusterNode[],
+  signal: AbortSignal,
+): Promise<void> {
+  const positions = await topicEndIfAny(
+    { brokers: settings.kafkaBrokers ?? [] },
+    topicName(settings.cluster, node.name),
+  );
+  if (positions !== null) await hasAppliedTopic(node, others, { positions, signal });
+}
+
+/** The topics of a node, in all formats. */
+export const deleteTopicsOf = (
+  { settings }: Pick<Replication, 'settings'>,
+  node: string,
+): Promise<string[]> =>
+  deleteTopics({ brokers: settings.kafkaBrokers ?? [] }, [
+    topicName(settings.cluster, node),
+    ...changeFormats
+      .filter((format) => format !== 'protobuf')
+      .map((format) => formatTopicName(settings.cluster, node, format)),
+  ]);
 
 export function openWriter(replication: Replication, origin: ClusterNode): Promise<ChangeLogWriter> {
   const { settings } = replication;

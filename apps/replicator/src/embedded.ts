@@ -2,8 +2,14 @@
 import 'reflect-metadata';
 import type { Settings } from '#core/config/settings.ts';
 import type { Logger } from '#core/observability/logger.process.ts';
-import { startReplicator as start } from './app.module.ts';
+import { Replicator } from './replicator.ts';
 
 /** Every loop that the application runs; `close` ends them after they have drained. */
-export const startReplicator = (settings: Settings, logger: Logger): Promise<{ close(): Promise<void> }> =>
-  start(settings, logger);
+export async function startReplicator(
+  settings: Settings,
+  logger: Logger,
+): Promise<{ close(): Promise<void> }> {
+  const replicator = new Replicator(settings, logger);
+  await replicator.start();
+  return { close: () => replicator.stop() };
+}

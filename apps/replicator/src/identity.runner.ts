@@ -19,7 +19,7 @@ export class IdentityRunner implements OnApplicationBootstrap, BeforeApplication
   }
 
   onApplicationBootstrap(): void {
-    const { nodes, settings, logger, renumbered } = this.#replication;
+    const { nodes, settings, logger, moved } = this.#replication;
     this.#loops = loopEach(this.#replication, 'identity', (node, signal, healthy) =>
       watchIdentity(
         {
@@ -29,7 +29,7 @@ export class IdentityRunner implements OnApplicationBootstrap, BeforeApplication
           aliveMs: settings.failureTimeoutMs,
           logger: logger.child({ node: node.name }),
           onConfirmed: healthy,
-          onRenumbered: renumbered,
+          onRenumbered: moved,
         },
         signal,
       ),

@@ -1,4 +1,4 @@
-/** The replicator as one thing that begins anew, with all its loops, whenever a node goes on under another number. */
+/** The replicator as one thing that begins anew, with all its loops, whenever a node comes, goes, or goes on under another number. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { INestApplicationContext } from '@nestjs/common';
 import type { Settings } from '#core/config/settings.ts';
@@ -11,6 +11,7 @@ export class Replicator {
   readonly #settings: Settings;
   readonly #logger: Logger;
   #app: INestApplicationContext | null = null;
+  #starting: Promise<unknown> = Promise.resolve();
   #beginning: Promise<void> | null = null;
   readonly #stopped = new AbortController();
 
@@ -20,7 +21,9 @@ export class Replicator {
   }
 
   async start(): Promise<void> {
-    this.#app = await startReplicator(this.#settings, this.#logger, { renumbered: () => this.#begin() });
+    const starting = startReplicator(this.#settings, this.#logger, { moved: () => this.#begin() });
+    this.#starting = starting;
+    this.#app = await starting;
   }
 
   async stop(): Promise<void> {
@@ -38,7 +41,9 @@ export class Replicator {
 
   async #beginAnew(): Promise<void> {
     const { signal } = this.#stopped;
-    this.#logger.info('a node goes on under another number: all loops begin anew');
+    this.#logger.info('the nodes of the cluster are others, or under other numbers: all loops begin anew');
+    // It may be found out while the loops are still being started.
+    await this.#starting.catch(() => undefined); // whoever started it was told
     const before = this.#app;
     this.#app = null;
     await before?.close();

@@ -1,6 +1,6 @@
 /** What the runners are given, by explicit token. */
 import type { Paces } from '#core/bandwidth/pace.ts';
-import type { Settings } from '#core/config/settings.ts';
+import type { NodeAddress, Settings } from '#core/config/settings.ts';
 import type { Logger } from '#core/observability/logger.process.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
 import type { LogKind } from '#core/topology/names.ts';
@@ -19,6 +19,8 @@ export interface Replication {
   readonly metrics: ReplicationMetrics;
   /** How fast the edges of this process may read. */
   readonly paces: Paces;
-  /** To be called when a node has another number than `nodes` says: everything begins anew. */
-  readonly renumbered: () => void;
+  /** Listed in the settings, and no nodes of the cluster any more. */
+  readonly removed: readonly NodeAddress[];
+  /** To be called when the nodes are not those that `nodes` says: others, or under another number. Everything begins anew. */
+  readonly moved: () => void;
 }

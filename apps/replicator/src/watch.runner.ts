@@ -22,6 +22,7 @@ export class WatchRunner implements OnApplicationBootstrap, BeforeApplicationShu
   constructor(@Inject(REPLICATION) replication: Replication) {
     this.#replication = replication;
     this.nodes = new Nodes(replication.nodes, { poolMax: 1, application: 'pgquorum watch' });
+    this.nodes.onChange(replication.moved);
     this.#board = new StatusBoard(this.nodes, replication.settings);
   }
 

@@ -2,13 +2,15 @@
  * `pgquorum up`, what `npm start` runs: masters (unless PGQUORUM_NODES names the user's own), founding, replicators, gateway, in this order,
  * and back in the opposite one at SIGINT or SIGTERM.
  */
-import { type NodeAddress, type Settings } from '#core/config/settings.ts';
+import type { Settings } from '#core/config/settings.ts';
 import { serverAccount } from '#core/embedded/account.os.ts';
 import { EmbeddedCluster } from '#core/embedded/cluster.pg.ts';
 import { openDataFolder, type DataFolder } from '#core/embedded/data-folder.os.ts';
 import { isHeld, tryLock } from '#core/embedded/lock.os.ts';
 import { PgquorumError } from '#core/errors/error.ts';
-import { foundCluster } from '#core/topology/found.pg.ts';
+import type { ClusterNode } from '#core/topology/found.pg.ts';
+import { Nodes } from '#core/topology/nodes.pg.ts';
+import { openCluster } from '#core/topology/open-cluster.pg.ts';
 import { refuseArguments, type Command } from '../command.ts';
 import { readSettings } from '../settings.ts';
 import { Applications } from '../supervisor/applications.ts';
@@ -64,9 +66,9 @@ async function runUntilStopped(settings: Settings, folder: DataFolder): Promise<
   try {
     await masters?.start();
     if (!stop.signal.aborted) {
-      const nodes = settings.nodes ?? masters!.nodes;
-      await foundCluster({
-        nodes,
+      const listed = settings.nodes ?? masters!.nodes;
+      const { nodes } = await openCluster({
+        nodes: listed,
         cluster: settings.cluster,
         log: settings.kafkaBrokers === undefined ? 'wal' : 'kafka',
         signal: stop.signal,
@@ -74,6 +76,7 @@ async function runUntilStopped(settings: Settings, folder: DataFolder): Promise<
       applications = new Applications({
         settings,
         folder,
+        listed,
         nodes,
         say,
         onChange: (pids) => note({ children: pids }),
@@ -94,19 +97,32 @@ async function runUntilStopped(settings: Settings, folder: DataFolder): Promise<
 
 async function serve(
   applications: Applications,
-  options: { folder: DataFolder; nodes: readonly NodeAddress[]; stop: StopSignal },
+  options: { folder: DataFolder; nodes: readonly ClusterNode[]; stop: StopSignal },
 ): Promise<void> {
   const { folder, nodes, stop } = options;
   await applications.start();
   await applications.waitUntilReady(stop.signal);
   const { http, grpc } = applications.addresses;
-  writeClusterFile(folder.clusterFile, {
-    http,
-    grpc,
-    nodes: nodes.map(({ name, zone, url }) => ({ name, zone, url })),
+  const watched = new Nodes(nodes, { poolMax: 1, application: 'pgquorum up' });
+  const tell = (): void =>
+    writeClusterFile(folder.clusterFile, {
+      http,
+      grpc,
+      nodes: watched.all.map(({ address: { name, zone, url } }) => ({ name, zone, url })),
+    });
+  watched.onChange(() => {
+    tell();
+    applications
+      .follow(watched.all.map(({ name }) => name))
+      .catch((cause: unknown) => say(`a replicator could not be started: ${(cause as Error).message}`));
   });
-  process.stdout.write(`pgquorum ready: dashboard ${http}/ HTTP ${http} gRPC ${grpc}\n`);
-  await stop.requested;
+  try {
+    tell();
+    process.stdout.write(`pgquorum ready: dashboard ${http}/ HTTP ${http} gRPC ${grpc}\n`);
+    await stop.requested;
+  } finally {
+    await watched.close();
+  }
 }
 
 /** Nothing new comes in, then what came in gets out, then the masters stop. */

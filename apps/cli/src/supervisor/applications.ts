@@ -19,7 +19,10 @@ const failuresMax = 5;
 export interface ApplicationsOptions {
   readonly settings: Settings;
   readonly folder: DataFolder;
-  readonly nodes: readonly NodeAddress[];
+  /** What the settings name: those that were added are found by them. */
+  readonly listed: readonly NodeAddress[];
+  /** Those that there are. */
+  readonly nodes: readonly { readonly name: string }[];
   readonly say: (line: string) => void;
   /** The processes that run now. */
   readonly onChange: (pids: readonly number[]) => void;
@@ -28,18 +31,39 @@ export interface ApplicationsOptions {
 export class Applications {
   readonly #options: ApplicationsOptions;
   readonly #gateway: SupervisedChild;
-  readonly #replicators: readonly SupervisedChild[];
+  /** By node. */
+  readonly #replicators = new Map<string, SupervisedChild>();
+  #stopping = false;
   #ports = { http: 0, grpc: 0 };
   #wasReady = false;
 
   constructor(options: ApplicationsOptions) {
     this.#options = options;
     this.#gateway = this.#child('gateway', 'gateway', () => this.#gatewayEnvironment());
-    this.#replicators = options.nodes.map(({ name }) =>
-      this.#child(`replicator-${name}`, 'replicator', () =>
-        this.#environment({ PGQUORUM_REPLICATOR_NODES: name }),
-      ),
+    for (const { name } of options.nodes) this.#replicators.set(name, this.#replicator(name));
+  }
+
+  #replicator(name: string): SupervisedChild {
+    return this.#child(`replicator-${name}`, 'replicator', () =>
+      this.#environment({ PGQUORUM_REPLICATOR_NODES: name }),
     );
+  }
+
+  get #children(): SupervisedChild[] {
+    return [this.#gateway, ...this.#replicators.values()];
+  }
+
+  /** The nodes are these from now on: each has a replicator. Those that came are found by what the other nodes know of them. */
+  async follow(names: readonly string[]): Promise<void> {
+    if (this.#stopping) return;
+    const gone = [...this.#replicators].filter(([name]) => !names.includes(name));
+    const fresh = names.filter((name) => !this.#replicators.has(name));
+    for (const [name] of gone) this.#replicators.delete(name);
+    for (const name of fresh) this.#replicators.set(name, this.#replicator(name));
+    await Promise.all([
+      ...fresh.map((name) => this.#replicators.get(name)!.start()),
+      stopEach(gone.map(([, child]) => child)),
+    ]);
   }
 
   get addresses(): { http: string; grpc: string } {
@@ -48,7 +72,7 @@ export class Applications {
   }
 
   async start(): Promise<void> {
-    await Promise.all([...this.#replicators, this.#gateway].map((child) => child.start()));
+    await Promise.all(this.#children.map((child) => child.start()));
   }
 
   /** Until a write would succeed, or the signal. */
@@ -60,7 +84,7 @@ export class Applications {
         this.#wasReady = true;
         return;
       }
-      const hopeless = [this.#gateway, ...this.#replicators].find((child) => child.failures >= failuresMax);
+      const hopeless = this.#children.find((child) => child.failures >= failuresMax);
       if (hopeless !== undefined)
         throw new PgquorumError(
           'embedded_failed',
@@ -76,8 +100,9 @@ export class Applications {
 
   /** The gateway first, so that nothing new comes in while the replicators send out the rest. Answers the names of those that had to be killed. */
   async stop(): Promise<string[]> {
+    this.#stopping = true;
     const gateway = await stopEach([this.#gateway]);
-    return [...gateway, ...(await stopEach(this.#replicators))];
+    return [...gateway, ...(await stopEach([...this.#replicators.values()]))];
   }
 
   #child(
@@ -92,18 +117,15 @@ export class Applications {
       environment,
       logFile: join(folder.logs, `${name}.log`),
       say,
-      onChange: () =>
-        onChange(
-          [this.#gateway, ...this.#replicators].map((child) => child.pid).filter((pid) => pid !== undefined),
-        ),
+      onChange: () => onChange(this.#children.map((child) => child.pid).filter((pid) => pid !== undefined)),
     });
   }
 
   #environment(own: Record<string, string>): NodeJS.ProcessEnv {
-    const { settings, nodes, folder } = this.#options;
+    const { settings, listed, folder } = this.#options;
     return {
       ...process.env,
-      ...settingsAsEnvironment({ ...settings, nodes: [...nodes] }),
+      ...settingsAsEnvironment({ ...settings, nodes: [...listed] }),
       PGQUORUM_DATA_DIR: folder.root,
       ...own,
     };

@@ -1,9 +1,9 @@
-import { Controller, Inject, Param, Post, Req, Res } from '@nestjs/common';
+import { Controller, Delete, Inject, Param, Post, Query, Req, Res } from '@nestjs/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { checkFields, invalid, isObject } from '#core/requests/fields.ts';
 import { ReplicaOperations } from '../operations/replicas.ts';
 import { accepted } from './accepted.ts';
-import { checkNoQuery } from './call.ts';
+import { bodyOf, checkNoQuery } from './call.ts';
 
 @Controller('v1/replication/replicas')
 export class ReplicasController {
@@ -11,6 +11,24 @@ export class ReplicasController {
 
   constructor(@Inject(ReplicaOperations) replicas: ReplicaOperations) {
     this.#replicas = replicas;
+  }
+
+  @Post()
+  async add(
+    @Req() request: FastifyRequest,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<object> {
+    checkNoQuery(request);
+    return accepted(reply, await this.#replicas.add(bodyOf(request)));
+  }
+
+  @Delete(':node')
+  async remove(
+    @Param('node') node: string,
+    @Query() query: Record<string, unknown>,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<object> {
+    return accepted(reply, await this.#replicas.remove(node, query));
   }
 
   @Post(':node/sync')

@@ -11,8 +11,8 @@ export class JobOperations {
   }
 
   /** For requests that take long: see `accepted` for what HTTP answers then. */
-  start(request: JobRequest): Promise<JobView> {
-    return this.#board.start(request);
+  start(request: JobRequest, without?: string): Promise<JobView> {
+    return this.#board.start(request, without);
   }
 
   /** Looks at all nodes of the cluster. */

@@ -208,6 +208,41 @@ export async function topicEnd(
   }
 }
 
+/** Null when there is no such topic. */
+export async function topicEndIfAny(
+  address: KafkaAddress,
+  topic: string,
+): Promise<ReadonlyMap<number, bigint> | null> {
+  const there = await withAdmin(address, topic, (admin) => partitionsOf(admin, topic));
+  return there === null ? null : (await topicEnd(address, topic)).positions;
+}
+
+/** Those of them that are there. Answers their names. */
+export async function deleteTopics(address: KafkaAddress, topics: readonly string[]): Promise<string[]> {
+  return withAdmin(address, topics.join(', '), async (admin) => {
+    const there = (await admin.listTopics()).filter((topic) => topics.includes(topic));
+    if (there.length > 0) await admin.deleteTopics({ topics: there });
+    return there;
+  });
+}
+
+async function withAdmin<T>(
+  address: KafkaAddress,
+  topic: string,
+  work: (admin: Admin) => Promise<T>,
+): Promise<T> {
+  const connection = new KafkaConnection(address);
+  try {
+    const admin = connection.admin();
+    await admin.connect();
+    return await work(admin);
+  } catch (error) {
+    throw translate(error, topic);
+  } finally {
+    connection.destroy();
+  }
+}
+
 /** Driver errors become ours here. */
 export function translate(error: unknown, topic: string): PgquorumError {
   if (error instanceof PgquorumError) return error;

@@ -34,10 +34,24 @@ const retryMs = 1000;
 export const fromWords = ['now', 'earliest'] as const;
 
 export class ChangeStreams {
-  readonly #channels: readonly ChangeChannel[];
+  #channels: readonly ChangeChannel[];
+  readonly #open = new Set<FetchQueue<{ origin: string; batch: LogBatch | null }>>();
+  readonly #closing = new Set<Promise<void>>();
 
   constructor(channels: readonly ChangeChannel[]) {
     this.#channels = channels;
+  }
+
+  /** Nodes came or went. A stream that is open knows nothing of their changes: it ends, as it would if it came back. */
+  replace(channels: readonly ChangeChannel[]): void {
+    const before = this.#channels;
+    this.#channels = channels;
+    for (const queue of this.#open)
+      queue.fail(
+        new PgquorumError('position_expired', 'the nodes are not those that they were when the stream began'),
+      );
+    const closing = closeAll(before).finally(() => this.#closing.delete(closing));
+    this.#closing.add(closing);
   }
 
   /** `from` is a place's text, `now` or `earliest`. Throws `position_expired` when the place is known to be gone. */
@@ -92,6 +106,7 @@ export class ChangeStreams {
 
   async *#steps(begin: Place, signal: AbortSignal): AsyncGenerator<ChangeStep, void> {
     const queue = new FetchQueue<{ origin: string; batch: LogBatch | null }>(1);
+    this.#open.add(queue);
     const waiting = new Map<string, string>();
     const stop = new AbortController();
     const either = AbortSignal.any([signal, stop.signal]);
@@ -119,15 +134,20 @@ export class ChangeStreams {
       }
     } finally {
       clearInterval(silence);
+      this.#open.delete(queue);
       stop.abort();
       await Promise.all(pumps);
     }
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#channels.map((channel) => channel.close()));
+    await Promise.all([closeAll(this.#channels), ...this.#closing]);
   }
 }
+
+const closeAll = async (channels: readonly ChangeChannel[]): Promise<void> => {
+  await Promise.all(channels.map((channel) => channel.close()));
+};
 
 const advanced = (
   positions: ReadonlyMap<number, Position>,

@@ -266,6 +266,14 @@ export async function lockCollections(client: pg.Client): Promise<void> {
 
 /** A process that was started before a node joined would leave it out. */
 async function checkMembers(client: pg.Client, nodes: readonly NodeAddress[]): Promise<void> {
+  const going = await client.query<{ name: string }>(
+    'select m.name from pgquorum.member m where m.change is not null and not m.retired limit 1',
+  );
+  if (going.rows[0] !== undefined)
+    throw new PgquorumError(
+      'not_ready',
+      `node ${going.rows[0].name} is being removed: collections can be changed when it is gone`,
+    );
   const { rows } = await client.query<{ names: string[] | null }>(
     'select array_agg(m.name order by m.name) as names from pgquorum.member m where not m.spare and not m.retired and m.name <> all($1::text[])',
     [nodes.map(({ name }) => name)],

@@ -4,6 +4,11 @@ import { quoteName, quoteTable } from '../postgres/identifier.ts';
 import type { ExistingColumn, ExistingTable, NodeTable, TableName } from './existing-table.ts';
 import { baseTypeNameSql } from './type-name.ts';
 
+const collections = 'pgquorum.collection';
+/** Of a database that is to become a node. */
+const noCollections =
+  '(select null::text as name, null::text as table_schema, null::text as table_name where false)';
+
 const sequenceSql = `(select jsonb_build_object('schema', sn.nspname, 'name', sc.relname, 'tie', case found.tie when 'i' then 'identity' when 'a' then 'owned' else 'used' end,
     'type', format_type(s.seqtypid, null), 'increment', s.seqincrement::text, 'start', s.seqstart::text, 'min', s.seqmin::text, 'max', s.seqmax::text, 'cache', s.seqcache::text, 'cycle', s.seqcycle, 'position', null)
   from (
@@ -23,7 +28,7 @@ const columnsSql = `(select coalesce(jsonb_agg(jsonb_build_object('name', a.attn
 const foreignKeysSql = (side: 'conrelid' | 'confrelid'): string =>
   `(select coalesce(jsonb_agg(jsonb_build_object('name', k.conname, 'from', jsonb_build_object('schema', kn.nspname, 'name', kc.relname), 'to', jsonb_build_object('schema', tn.nspname, 'name', tc.relname),
      'definition', pg_get_constraintdef(k.oid), 'acts', k.confdeltype in ('c', 'n', 'd') or k.confupdtype in ('c', 'n', 'd'),
-     'bothReplicated', k.conrelid = k.confrelid or exists (select from pgquorum.collection c where (c.table_schema, c.table_name) = (${side === 'conrelid' ? 'tn.nspname, tc.relname' : 'kn.nspname, kc.relname'}))) order by k.conname), '[]')
+     'bothReplicated', k.conrelid = k.confrelid or exists (select from ${collections} c where (c.table_schema, c.table_name) = (${side === 'conrelid' ? 'tn.nspname, tc.relname' : 'kn.nspname, kc.relname'}))) order by k.conname), '[]')
    from pg_constraint k join pg_class kc on kc.oid = k.conrelid join pg_namespace kn on kn.oid = kc.relnamespace join pg_class tc on tc.oid = k.confrelid join pg_namespace tn on tn.oid = tc.relnamespace
    where k.contype = 'f' and k.${side} = r.oid)`;
 
@@ -44,7 +49,7 @@ const tableSql = `select jsonb_build_object(
   'triggers', (select coalesce(jsonb_agg(g.tgname order by g.tgname), '[]') from pg_trigger g where g.tgrelid = r.oid and not g.tgisinternal and g.tgname not like 'pgquorum\\_%' and g.tgenabled in ('A', $3)),
   'triggersAll', (select count(*) from pg_trigger g where g.tgrelid = r.oid and not g.tgisinternal and g.tgname not like 'pgquorum\\_%'),
   'subscriptions', (select coalesce(jsonb_agg(b.subname order by b.subname), '[]') from pg_subscription_rel s join pg_subscription b on b.oid = s.srsubid where s.srrelid = r.oid),
-  'collection', (select c.name from pgquorum.collection c where c.table_schema = n.nspname and c.table_name = r.relname),
+  'collection', (select c.name from ${collections} c where c.table_schema = n.nspname and c.table_name = r.relname),
   'comment', obj_description(r.oid, 'pg_class'), 'options', coalesce(to_jsonb(r.reloptions), '[]'),
   'grants', (select coalesce(jsonb_agg(jsonb_build_object('role', case when x.grantee = 0 then null else pg_get_userbyid(x.grantee) end, 'privilege', x.privilege_type, 'grantable', x.is_grantable)), '[]') from aclexplode(r.relacl) x where x.grantee <> r.relowner)
 ) as found from pg_class r join pg_namespace n on n.oid = r.relnamespace where n.nspname = $1 and r.relname = $2`;
@@ -57,7 +62,11 @@ export async function inspectTable(client: pg.Client, node: string, name: TableN
     `select current_user::text as role, coalesce((select rolsuper from pg_roles where rolname = current_user), false) or has_parameter_privilege(current_user, 'session_replication_role', 'set') as replica`,
   );
   const { role, replica } = facts.rows[0]!;
-  const found = await client.query<{ found: Omit<ExistingTable, 'hasRows'> }>(tableSql, [
+  const founded = await client.query<{ known: boolean }>(
+    `select to_regclass('pgquorum.collection') is not null as known`,
+  );
+  const sql = founded.rows[0]!.known ? tableSql : tableSql.replaceAll(collections, noCollections);
+  const found = await client.query<{ found: Omit<ExistingTable, 'hasRows'> }>(sql, [
     name.schema,
     name.name,
     replica ? 'R' : 'O',

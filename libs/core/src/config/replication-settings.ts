@@ -2,6 +2,8 @@
 import { z } from 'zod';
 import { integer, MIB, setting } from './setting.ts';
 
+export const changeFormats = ['protobuf', 'cloudevents', 'debezium', 'debezium-schema'] as const;
+
 export const replicationSettings = {
   syncIntervalMs: setting(
     'PGQUORUM_SYNC_INTERVAL_MS',
@@ -52,7 +54,7 @@ export const replicationSettings = {
   ),
   changeFormat: setting(
     'PGQUORUM_CHANGE_FORMAT',
-    z.enum(['protobuf', 'cloudevents', 'debezium', 'debezium-schema']),
+    z.enum(changeFormats),
     'protobuf',
     'With Kafka: anything but protobuf publishes every change once more, as JSON of this shape, in a topic of its own beside each topic.',
   ),

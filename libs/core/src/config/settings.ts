@@ -12,7 +12,7 @@ import { commaList, integer, MIB, setting, text, type Setting } from './setting.
 export const nodeNamePattern = /^[a-z][a-z0-9_-]{0,31}$/;
 export const collectionNamePattern = /^[a-z][a-z0-9_]{0,47}$/;
 
-const nodeAddress = z.strictObject({
+export const nodeAddress = z.strictObject({
   name: z.string().regex(nodeNamePattern, 'a node name matches ^[a-z][a-z0-9_-]{0,31}$'),
   url: z.string().regex(/^postgres(ql)?:\/\//, 'a node url begins with postgres://'),
   zone: z.string().min(1).default('default'),

@@ -28,10 +28,10 @@ export class JobBoard {
     this.#failureTimeoutMs = options.failureTimeoutMs;
   }
 
-  /** At a node that can be reached; at one whose replicator is alive, if there is one. */
-  async start(request: JobRequest): Promise<JobView> {
+  /** At a node that can be reached, other than `without`; at one whose replicator is alive, if there is one. */
+  async start(request: JobRequest, without?: string): Promise<JobView> {
     const served = await this.#served();
-    const order = this.#nodes.anyOrder();
+    const order = this.#nodes.anyOrder().filter((node) => node.name !== without);
     const first = [...order.filter((node) => served.has(node)), ...order.filter((node) => !served.has(node))];
     return onFirst(first, deadlineIn(startWithinMs), async (client, node) =>
       jobView(await startJob(client, request), node.name),

@@ -23,6 +23,8 @@ export interface JobProgress {
 export interface JobHandle {
   readonly id: string;
   readonly arguments: unknown;
+  /** What nobody may see of them. */
+  readonly secret?: unknown;
   /** The last one that was kept; null at the first beginning. */
   readonly checkpoint: unknown;
   /** Aborted when the job is cancelled, its runner stops, or its lock is lost: the work ends soon after, and throws. */

@@ -38,6 +38,7 @@ export interface RunOptions {
 interface Claimed {
   readonly kind: string;
   readonly arguments: unknown;
+  readonly secret: unknown;
   readonly checkpoint: unknown;
   readonly state: string;
 }
@@ -76,7 +77,7 @@ async function claim(client: pg.Client, id: string): Promise<Claimed | null> {
        state = case when j.cancel_requested then 'cancelled' when j.state = 'running' and j.deaths >= ${deathsMax} then 'failed' else 'running' end,
        error = case when not j.cancel_requested and j.state = 'running' and j.deaths >= ${deathsMax} then $2::jsonb else j.error end
      where j.id = $1 and (j.state = 'running' or (j.state = 'waiting' and j.due_at <= clock_timestamp()))
-     returning j.kind, j.arguments, j.checkpoint, j.state`,
+     returning j.kind, j.arguments, j.secret, j.checkpoint, j.state`,
     [
       id,
       JSON.stringify(
@@ -155,6 +156,7 @@ class JobRun {
     const job: JobHandle = {
       id,
       arguments: this.#claimed.arguments,
+      secret: this.#claimed.secret,
       checkpoint: this.#claimed.checkpoint,
       signal,
       report: (progress, checkpoint) => this.#report(progress, checkpoint),

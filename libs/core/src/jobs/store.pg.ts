@@ -19,13 +19,23 @@ export interface JobRequest {
   readonly kind: string;
   readonly arguments: unknown;
   readonly unit?: string;
+  /** Of the arguments what nobody may see: kept until the job has ended. */
+  readonly secret?: unknown;
 }
 
 /** Makes `client`'s node the job's home. */
-export async function startJob(client: Client, { kind, arguments: given, unit }: JobRequest): Promise<Job> {
+export async function startJob(
+  client: Client,
+  { kind, arguments: given, unit, secret }: JobRequest,
+): Promise<Job> {
   const { rows } = await client.query<Job>(
-    `insert into pgquorum.job as j (kind, arguments, progress) values ($1, $2::jsonb, $3::jsonb) returning ${jobColumns}`,
-    [kind, JSON.stringify(given ?? null), JSON.stringify({ done: 0, total: null, unit: unit ?? 'steps' })],
+    `insert into pgquorum.job as j (kind, arguments, progress, secret) values ($1, $2::jsonb, $3::jsonb, $4::jsonb) returning ${jobColumns}`,
+    [
+      kind,
+      JSON.stringify(given ?? null),
+      JSON.stringify({ done: 0, total: null, unit: unit ?? 'steps' }),
+      secret === undefined ? null : JSON.stringify(secret),
+    ],
   );
   return rows[0]!;
 }

@@ -37,8 +37,9 @@ export async function migrate(client: ClientBase, known?: readonly Migration[]):
 }
 
 async function appliedMigrations(client: ClientBase): Promise<AppliedMigration[]> {
+  // Not by to_regclass: a session that has looked for the schema before, in vain, may remember that, though it was made while this one waited for the lock.
   const found = await client.query<{ there: boolean }>(
-    `select to_regclass('pgquorum.migration') is not null as there`,
+    `select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'pgquorum' and c.relname = 'migration') as there`,
   );
   if (!found.rows[0]!.there) {
     await client.query('create schema if not exists pgquorum');

@@ -2,7 +2,9 @@
  * Notes a position from which an edge can be read again. It is noted before anything is copied, so each write of the origin either is visible when
  * its key is copied or comes by the log, or both. A crash half-way begins again: a slot that no position was kept of is made anew.
  */
+import type pg from 'pg';
 import type { NodeAddress } from '../config/settings.ts';
+import { PgquorumError } from '../errors/error.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import type { NodeNumber } from '../versioning/version.ts';
 import { edgeSlot } from '../topology/names.ts';
@@ -29,6 +31,7 @@ export async function noteSlot(
 ): Promise<NotedPosition> {
   const slot = source.slot ?? edgeSlot(cluster, origin.number, target.number);
   return onOrigin(origin, signal, async (client) => {
+    await refuseRemoved(client, target);
     const made = await remakeSlot(client, slot, signal);
     return {
       slot,
@@ -37,6 +40,15 @@ export async function noteSlot(
       positions: new Map([[0, made.position]]),
     };
   });
+}
+
+/** One that was removed and does not know it yet gets no slot: nobody would ever read it. */
+async function refuseRemoved(client: pg.Client, target: Place): Promise<void> {
+  const { rows } = await client.query(
+    'select from pgquorum.member m where m.number = $1 and m.retired and not exists (select from pgquorum.member o where o.name = m.name and not o.retired)',
+    [target.number],
+  );
+  if (rows.length > 0) throw new PgquorumError('node_removed', `node ${target.name}`);
 }
 
 /** The end of a topic. What is in it up to there is visible on the origin when this resolves. */

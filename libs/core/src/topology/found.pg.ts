@@ -16,6 +16,15 @@ import { adoptNumber } from './adopt.pg.ts';
 import { noteOwn } from './identity.pg.ts';
 import { edgeSlot, logSlot, publicationName, type LogKind } from './names.ts';
 import { joinNode } from '../membership/join.pg.ts';
+import {
+  isRemoved,
+  joinMembers,
+  resolveNodes,
+  sameNames,
+  type MemberRow,
+  type ResolvedNodes,
+} from '../membership/members.ts';
+import { lookAtMembers, readMembers } from '../membership/members.pg.ts';
 import { assignNumbers, joining, type FoundNode, type KnownNode } from './numbers.ts';
 
 export interface FoundOptions {
@@ -23,6 +32,10 @@ export interface FoundOptions {
   readonly cluster: string;
   readonly log: LogKind;
   readonly signal?: AbortSignal;
+  /** One of the nodes is added while the cluster runs: its address is kept for processes whose lists do not have it. */
+  readonly adding?: string;
+  /** Called under the founding locks, before anything is written: throws what is in the way. */
+  readonly check?: (members: readonly MemberRow[], joining: readonly string[]) => void;
 }
 
 export interface ClusterNode extends FoundNode {
@@ -34,36 +47,124 @@ export interface ClusterNode extends FoundNode {
 /** 64-bit key of the founding lock: "pgqfoun" read as a number. */
 const foundingLock = '31638934139139438';
 
-/** Session connections to all nodes with the founding lock held on each, taken in the order of the list. */
+/** How often the list may turn out to be another one than the nodes say, before something is wrong with what they say. */
+const listsMax = 10;
+
+/** All nodes of the cluster: those that are listed, but for those that were removed, and those that were added while it ran. */
 export async function foundCluster(options: FoundOptions): Promise<ClusterNode[]> {
+  let { nodes } = options;
+  for (let tries = 0; tries < listsMax; tries += 1) {
+    const found = await foundListed({ ...options, nodes });
+    if (found.kind === 'founded') return found.nodes;
+    nodes = found.resolved.nodes;
+  }
+  throw new PgquorumError('not_ready', 'the members of the cluster change all the time');
+}
+
+type Founding =
+  | { readonly kind: 'founded'; readonly nodes: ClusterNode[] }
+  /** Nothing was done: these are the nodes. */
+  | { readonly kind: 'listed otherwise'; readonly resolved: ResolvedNodes };
+
+/** Session connections to all nodes with the founding lock held on each, taken in the order of their names. */
+async function foundListed(options: FoundOptions): Promise<Founding> {
   const migrations = await loadMigrations();
   const clients: pg.Client[] = [];
   try {
     for (const node of options.nodes) clients.push(await connect(node, { application: 'pgquorum founding' }));
+    // Before anything is made: one that was removed is left alone.
+    const looked = resolved(options, await Promise.all(clients.map(lookAtMembers)));
+    if (looked !== null) return looked;
     for (const client of clients) {
       await checkServer(client);
       await migrate(client, migrations);
     }
-    for (const client of clients) await client.query(`select pg_advisory_lock(${foundingLock})`);
-    const known = await Promise.all(clients.map((client, at) => readKnown(client, options.nodes[at]!.name)));
-    await adoptNumbers(clients, known);
-    const numbered = assignNumbers(options.cluster, options.log, known);
-    const joiners = joining(known);
-    const isJoiner = (at: number): boolean => joiners.includes(numbered[at]!.name);
-    for (const [at, client] of clients.entries())
-      await writeIdentity(client, options, numbered, { at, joins: isJoiner(at) });
-    for (const [at, client] of clients.entries())
-      await makeSources(clients, numbered, at, client, options, isJoiner(at));
-    const like = clients.find((_, at) => !isJoiner(at));
-    for (const [at, client] of clients.entries()) {
-      if (!isJoiner(at)) continue;
-      const others = numbered.filter((_, other) => other !== at);
-      await joinNode({ ...options, joiner: numbered[at]!, client, others, like });
-    }
-    return numbered.map((node, at) => ({ ...node, address: options.nodes[at]!, joining: isJoiner(at) }));
+    // Lists of different processes have different orders.
+    for (const at of byName(options.nodes))
+      await clients[at]!.query(`select pg_advisory_lock(${foundingLock})`);
+    const views = await Promise.all(clients.map(readMembers));
+    const again = resolved(options, views);
+    if (again !== null) return again;
+    const members = joinMembers(views);
+    await checkFounding(options, clients, members);
+    return { kind: 'founded', nodes: await foundLocked(options, clients, members) };
   } finally {
     await Promise.all(clients.map((client) => client.end().catch(() => undefined))); // the locks go with the connections
   }
+}
+
+/** Nobody begins to join while another one comes or goes. */
+async function checkFounding(
+  { nodes, check }: FoundOptions,
+  clients: readonly pg.Client[],
+  members: readonly MemberRow[],
+): Promise<void> {
+  const joiners: string[] = [];
+  let fresh: string | null = null;
+  for (const [at, client] of clients.entries()) {
+    const { rows } = await client.query<{ joining: boolean }>(
+      'select joining_since is not null as joining from pgquorum.node',
+    );
+    if (rows[0] === undefined) fresh = nodes[at]!.name;
+    else if (rows[0].joining) joiners.push(nodes[at]!.name);
+  }
+  check?.(members, joiners);
+  const going = members.find(({ change, retired }) => change !== null && !retired);
+  if (fresh !== null && going !== undefined)
+    throw new PgquorumError('not_ready', `node ${fresh} can not join while node ${going.name} leaves`);
+}
+
+/** Null when the list is as the nodes say. */
+function resolved(
+  { nodes, adding }: FoundOptions,
+  views: readonly (readonly MemberRow[])[],
+): Extract<Founding, { kind: 'listed otherwise' }> | null {
+  const found = resolveNodes(nodes, joinMembers(views), adding);
+  return sameNames(found.nodes, nodes) ? null : { kind: 'listed otherwise', resolved: found };
+}
+
+const byName = (nodes: readonly NodeAddress[]): number[] =>
+  [...nodes.keys()].sort((a, b) => (nodes[a]!.name < nodes[b]!.name ? -1 : 1));
+
+/** Takes the founding lock of these nodes for as long as the work takes: whoever founds, adds or removes is alone. */
+export async function withFoundingLocks<T>(
+  nodes: readonly ClusterNode[],
+  work: (clients: ReadonlyMap<string, pg.Client>) => Promise<T>,
+): Promise<T> {
+  const clients = new Map<string, pg.Client>();
+  try {
+    for (const at of byName(nodes.map(({ address }) => address))) {
+      const client = await connect(nodes[at]!.address, { application: 'pgquorum membership' });
+      clients.set(nodes[at]!.name, client);
+      await client.query(`select pg_advisory_lock(${foundingLock})`);
+    }
+    return await work(clients);
+  } finally {
+    await Promise.all([...clients.values()].map((client) => client.end().catch(() => undefined))); // the locks go with the connections
+  }
+}
+
+async function foundLocked(
+  options: FoundOptions,
+  clients: readonly pg.Client[],
+  members: readonly MemberRow[],
+): Promise<ClusterNode[]> {
+  const known = await Promise.all(clients.map((client, at) => readKnown(client, options.nodes[at]!.name)));
+  await adoptNumbers(clients, known);
+  const numbered = assignNumbers(options.cluster, options.log, known);
+  const joiners = joining(known);
+  const isJoiner = (at: number): boolean => joiners.includes(numbered[at]!.name);
+  for (const [at, client] of clients.entries())
+    await writeIdentity(client, options, numbered, { at, joins: isJoiner(at), members });
+  for (const [at, client] of clients.entries())
+    await makeSources(clients, numbered, at, client, options, isJoiner(at));
+  const like = clients.find((_, at) => !isJoiner(at));
+  for (const [at, client] of clients.entries()) {
+    if (!isJoiner(at)) continue;
+    const others = numbered.filter((_, other) => other !== at);
+    await joinNode({ ...options, joiner: numbered[at]!, client, others, like });
+  }
+  return numbered.map((node, at) => ({ ...node, address: options.nodes[at]!, joining: isJoiner(at) }));
 }
 
 async function checkServer(client: pg.Client): Promise<void> {
@@ -131,7 +232,11 @@ async function writeIdentity(
   client: pg.Client,
   options: FoundOptions,
   numbered: readonly FoundNode[],
-  { at, joins }: { readonly at: number; readonly joins: boolean },
+  {
+    at,
+    joins,
+    members,
+  }: { readonly at: number; readonly joins: boolean; readonly members: readonly MemberRow[] },
 ): Promise<void> {
   const self = numbered[at]!;
   await client.query('begin');
@@ -141,15 +246,13 @@ async function writeIdentity(
      on conflict (only_row) do update set zone = excluded.zone, spare = coalesce(node.spare, excluded.spare)`,
     [options.cluster, self.name, self.number, self.spare, options.nodes[at]!.zone, options.log, joins],
   );
-  const members = numbered.flatMap((node, index) => [
-    { number: node.number, name: node.name, zone: options.nodes[index]!.zone, spare: false },
-    { number: node.spare, name: node.name, zone: options.nodes[index]!.zone, spare: true },
-  ]);
   await client.query(
-    `insert into pgquorum.member (number, name, zone, spare)
-     select * from jsonb_to_recordset($1::jsonb) as m(number smallint, name text, zone text, spare boolean)
-     on conflict (number) do update set zone = excluded.zone where member.zone <> excluded.zone`,
-    [JSON.stringify(members)],
+    `insert into pgquorum.member (number, name, zone, spare, retired, url, weight, change)
+     select m.number, m.name, m.zone, m.spare, m.retired, m.url, m.weight, m.change
+     from jsonb_to_recordset($1::jsonb) as m(number smallint, name text, zone text, spare boolean, retired boolean, url text, weight float8, change text)
+     on conflict (number) do update set zone = excluded.zone, url = coalesce(excluded.url, member.url), weight = case when excluded.url is null then member.weight else excluded.weight end
+       where member.zone <> excluded.zone or excluded.url is distinct from member.url`,
+    [JSON.stringify(memberRows(options, numbered, members))],
   );
   await client.query(
     'insert into pgquorum.heartbeat (number, at) values ($1, clock_timestamp()) on conflict do nothing',
@@ -157,6 +260,34 @@ async function writeIdentity(
   );
   await client.query('commit');
   await noteOwn(client);
+}
+
+/** Those that belong to the cluster now, and what is remembered of those that did: a number is never given out again. */
+function memberRows(
+  { nodes, adding }: FoundOptions,
+  numbered: readonly FoundNode[],
+  members: readonly MemberRow[],
+): MemberRow[] {
+  const now = numbered.flatMap((node, at): MemberRow[] => {
+    const { zone, url, weight } = nodes[at]!;
+    const before = members.find(({ number }) => number === (node.number as number));
+    // Only what the lists of processes need not have is kept: they may reach a node at other addresses than this one.
+    const kept =
+      node.name === adding ? { url, weight } : { url: before?.url ?? null, weight: before?.weight ?? 1 };
+    const row = { name: node.name, zone, retired: false, change: before?.change ?? null };
+    return [
+      { ...row, ...kept, number: node.number, spare: false },
+      ...(node.spare === null
+        ? []
+        : [{ ...row, number: node.spare, spare: true, url: null, weight: 1, change: null }]),
+    ];
+  });
+  return [
+    ...now,
+    ...members.filter(
+      ({ name, number }) => isRemoved(name, members) && !now.some((one) => one.number === number),
+    ),
+  ];
 }
 
 /** The sources of the node at `at`: with the WAL one slot on every peer, with Kafka one slot of its own that feeds its topic. */

@@ -43,6 +43,7 @@ interface PeerFacts extends PeerIdentity {
   readonly read_lsn: string | null;
   readonly retired: boolean;
   readonly spare_used: boolean;
+  readonly removed: boolean;
 }
 
 const answerWithinMs = 10_000;
@@ -63,10 +64,12 @@ const memorySql = `select n.name, n.number, n.spare, n.zone, r.number as remembe
     (extract(epoch from clock_timestamp() - r.at) * 1000)::float8 as ago_ms,
     (select max(p.position)::text from pgquorum.progress p where p.origin = $2 and p.log = 'wal') as read_lsn,
     exists (select from pgquorum.member m where m.number = $2 and m.retired) as retired,
-    exists (select from pgquorum.member m where m.number = $3 and not m.spare) as spare_used
+    exists (select from pgquorum.member m where m.number = $3 and not m.spare) as spare_used,
+    coalesce((select bool_and(m.retired) from pgquorum.member m where m.name = $1), false) as removed
   from pgquorum.node n left join pgquorum.remembered r on r.name = $1`;
 
-const rememberSql = `insert into pgquorum.remembered (name, number, token, lsn) values ($1, $2, $3, $4)
+const rememberSql = `insert into pgquorum.remembered (name, number, token, lsn)
+    select $1, $2::smallint, $3::uuid, $4::bigint where not exists (select from pgquorum.member m where m.number = $2::smallint and m.retired)
   on conflict (name) do update set number = excluded.number, token = excluded.token, lsn = excluded.lsn, at = clock_timestamp()`;
 
 /** Runs until the signal aborts or something breaks that is not a lost connection. */
@@ -111,6 +114,7 @@ class IdentityWatch {
     const known = await this.#ask(own);
     await this.#adopt(client, [...known.values()]);
     if (own.former !== null) return this.#finish(client, own, signal);
+    if ([...known.values()].some(({ removed }) => removed)) return this.#removed(client);
     const memories = [...known].map(([peer, facts]) => memoryOf(peer, facts));
     const local = await localOf(client, own, memories);
     const verdict = judge(local, memories, { peers: peers.length, aliveMs });
@@ -138,6 +142,12 @@ class IdentityWatch {
         return this.#finish(client, now, signal);
       }
     }
+  }
+
+  /** Another number would not make it a member again. */
+  async #removed(client: pg.Client): Promise<void> {
+    await this.#trouble(client, 'the other nodes have removed it from the cluster');
+    this.#options.onRenumbered();
   }
 
   async #same(client: pg.Client, own: OwnFacts): Promise<void> {

@@ -5,6 +5,9 @@ export const publicationName = 'pgquorum';
 
 const forSlot = (cluster: string): string => cluster.replaceAll('-', '_');
 
+/** How the names of all slots of a cluster begin. */
+export const slotPrefix = (cluster: string): string => `pgquorum_${forSlot(cluster)}_`;
+
 /** The slot on `origin` that `target` reads. */
 export const edgeSlot = (cluster: string, origin: NodeNumber, target: NodeNumber): string =>
   `pgquorum_${forSlot(cluster)}_${origin}_${target}`;

@@ -1,6 +1,9 @@
 /**
  * The nodes as a gateway uses them: a pool each, and whether it can be reached. A node counts as up until a connection or a probe fails, and as up
  * again with the first probe that succeeds. Probes run on connections of their own, so that busy pools don't look like a dead node.
+ *
+ * Each probe also reads whom the node knows as members: a node that was added is taken in, one that was removed is let go of, without a restart. What was begun
+ * on it goes on elsewhere.
  */
 import pg from 'pg';
 import { sentTypes, typeSql, type SentType } from '../collections/definition.ts';
@@ -11,6 +14,7 @@ import type { Deadline } from '../postgres/deadline.ts';
 import { quoteName, quoteText } from '../postgres/identifier.ts';
 import { withSession } from '../postgres/session.pg.ts';
 import { isConnectionError, sqlStateOf } from '../postgres/sqlstate.ts';
+import { isRemoved, joinMembers, numberOf, resolveNodes, type MemberRow } from '../membership/members.ts';
 import type { NodeNumber } from '../versioning/version.ts';
 import type { ClusterNode } from './found.pg.ts';
 
@@ -21,14 +25,30 @@ const connectTimeoutMs = 2000;
 const checkClientMs = 500;
 const tooManyConnections = '53300';
 const readOnly = '25006';
+/** The node leaves the cluster, or was declared lost. */
+const noMaster = 'PQ013';
 
 /** Should the next node be asked after this error? Anything that this node can not do now and another one may. */
 export function isNodeFailure(error: unknown): boolean {
   if (error instanceof PgquorumError) return error.code === 'node_unreachable';
   const sqlstate = sqlStateOf(error);
   return (
-    isConnectionError(error) || sqlstate === readOnly || (sqlstate !== null && sqlstate.startsWith('53'))
+    isConnectionError(error) ||
+    sqlstate === readOnly ||
+    sqlstate === noMaster ||
+    (sqlstate !== null && sqlstate.startsWith('53'))
   );
+}
+
+const probeSql = `select n.joining_since is not null as joining, exists (select from pgquorum.member m where m.number = n.number and m.change is not null) as leaving,
+    (select json_agg(json_build_object('number', m.number, 'name', m.name, 'zone', m.zone, 'spare', m.spare, 'retired', m.retired, 'url', m.url, 'weight', m.weight, 'change', m.change)) from pgquorum.member m) as members
+  from pgquorum.node n`;
+
+interface NodeOptions {
+  readonly poolMax: number;
+  /** As the servers see it. */
+  readonly application: string;
+  readonly onMembers: (node: Node, members: readonly MemberRow[]) => void;
 }
 
 export class Node {
@@ -42,11 +62,15 @@ export class Node {
   readonly #inflight = new Set<() => void>();
   #up = true;
   #joining: boolean;
+  #leaving = false;
   #closed = false;
   #timer: NodeJS.Timeout | undefined;
   #typeOids: Promise<Readonly<Record<SentType, number>>> | undefined;
 
-  constructor(node: ClusterNode, poolMax: number, application: string) {
+  readonly #onMembers: NodeOptions['onMembers'];
+
+  constructor(node: ClusterNode, { poolMax, application, onMembers }: NodeOptions) {
+    this.#onMembers = onMembers;
     this.name = node.name;
     this.number = node.number;
     this.spare = node.spare;
@@ -85,13 +109,14 @@ export class Node {
     return this.#up;
   }
 
-  /** It is being filled: it would answer without error, and be wrong. */
-  get isJoining(): boolean {
-    return this.#joining;
+  /** It is being filled: it would answer without error, and be wrong. Or it is about to go: what is written elsewhere need not be handed over. */
+  get isAside(): boolean {
+    return this.#joining || this.#leaving;
   }
 
   /** Runs on a connection of this node. Errors that mean "ask another node" satisfy isNodeFailure. */
   async run<T>(deadline: Deadline, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+    if (this.#closed) throw new PgquorumError('node_unreachable', `node ${this.name} was removed`);
     try {
       return await withSession({ pool: this.pool, deadline, onLost: (cut) => this.#register(cut) }, work);
     } catch (cause) {
@@ -137,11 +162,15 @@ export class Node {
 
   async #probe(): Promise<void> {
     try {
-      const { rows } = await this.statusPool.query<{ joining: boolean }>(
-        'select joining_since is not null as joining from pgquorum.node',
-      );
+      const { rows } = await this.statusPool.query<{
+        joining: boolean;
+        leaving: boolean;
+        members: MemberRow[] | null;
+      }>(probeSql);
       this.#joining = rows[0]?.joining ?? false;
+      this.#leaving = rows[0]?.leaving ?? false;
       this.#up = true;
+      if (!this.#closed) this.#onMembers(this, rows[0]?.members ?? []);
     } catch (cause) {
       // Too many connections says that somebody is there.
       if (sqlStateOf(cause) !== tooManyConnections) this.#lost();
@@ -155,53 +184,105 @@ export class Node {
     for (const cut of this.#inflight) cut();
   }
 
+  /** What runs ends first. */
   async close(): Promise<void> {
+    if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#timer);
     await Promise.all([this.pool.end(), this.statusPool.end()]);
   }
 }
 
+export interface NodesOptions {
+  readonly poolMax: number;
+  readonly zone?: string | undefined;
+  /** As the servers see it. */
+  readonly application?: string;
+}
+
 export class Nodes {
-  readonly all: readonly Node[];
-  readonly #byName: ReadonlyMap<string, Node>;
+  #all: readonly Node[];
+  #byName: ReadonlyMap<string, Node>;
   readonly #nameByNumber: Map<number, string>;
-  readonly #zone: string | undefined;
+  readonly #options: NodesOptions;
+  readonly #views = new Map<string, readonly MemberRow[]>();
+  readonly #listeners = new Set<() => void>();
+  readonly #closing = new Set<Promise<void>>();
   #turn = 0;
 
-  constructor(
-    nodes: readonly ClusterNode[],
-    options: {
-      readonly poolMax: number;
-      readonly zone?: string | undefined;
-      /** As the servers see it. */
-      readonly application?: string;
-    },
-  ) {
-    this.all = nodes.map(
-      (node) => new Node(node, options.poolMax, options.application ?? 'pgquorum gateway'),
-    );
-    this.#byName = new Map(this.all.map((node) => [node.name, node]));
+  constructor(nodes: readonly ClusterNode[], options: NodesOptions) {
+    this.#options = options;
+    this.#all = nodes.map((node) => this.#open(node));
+    this.#byName = new Map(this.#all.map((node) => [node.name, node]));
     this.#nameByNumber = new Map(
-      this.all.flatMap((node) => [
+      this.#all.flatMap((node) => [
         [node.number as number, node.name] as const,
         [(node.spare ?? node.number) as number, node.name] as const,
       ]),
     );
-    this.#zone = options.zone;
+  }
+
+  #open(node: ClusterNode): Node {
+    const { poolMax, application = 'pgquorum gateway' } = this.#options;
+    return new Node(node, {
+      poolMax,
+      application,
+      onMembers: (from, members) => this.#learnMembers(from, members),
+    });
+  }
+
+  /** Those of this moment. */
+  get all(): readonly Node[] {
+    return this.#all;
   }
 
   get live(): readonly Node[] {
-    return this.all.filter((node) => node.isUp && !node.isJoining);
+    return this.#all.filter((node) => node.isUp && !node.isAside);
   }
 
   /** Those that do not join. */
   get settled(): readonly Node[] {
-    return this.all.filter((node) => !node.isJoining);
+    return this.all.filter((node) => !node.isAside);
   }
 
   byName(name: string): Node | undefined {
     return this.#byName.get(name);
+  }
+
+  /** Called whenever nodes came or went. */
+  onChange(listener: () => void): void {
+    this.#listeners.add(listener);
+  }
+
+  /** Whom the nodes know as members. */
+  get members(): readonly MemberRow[] {
+    return joinMembers([...this.#views.values()]);
+  }
+
+  #learnMembers(from: Node, members: readonly MemberRow[]): void {
+    if (!this.#all.includes(from)) return;
+    this.#views.set(from.name, members);
+    const known = this.members;
+    const addresses = resolveNodes(
+      this.#all.map(({ address }) => address),
+      known,
+    ).nodes;
+    const gone = this.#all.filter(({ name }) => isRemoved(name, known));
+    const fresh = addresses.flatMap((address) => {
+      const numbers = this.#byName.has(address.name) ? null : numberOf(address.name, known);
+      // Until it says otherwise it is being filled.
+      return numbers === null ? [] : [this.#open({ name: address.name, ...numbers, address, joining: true })];
+    });
+    if (gone.length === 0 && fresh.length === 0) return;
+    this.#all = [...this.#all.filter((node) => !gone.includes(node)), ...fresh];
+    this.#byName = new Map(this.#all.map((node) => [node.name, node]));
+    this.learnNames(known);
+    for (const node of gone) {
+      this.#views.delete(node.name);
+      const closing = node.close().finally(() => this.#closing.delete(closing));
+      this.#closing.add(closing);
+    }
+    for (const listener of this.#listeners) listener();
   }
 
   learnNames(members: readonly { readonly number: number; readonly name: string }[]): void {
@@ -213,17 +294,17 @@ export class Nodes {
     return this.#nameByNumber.get(number) ?? String(number);
   }
 
-  /** Nodes to ask in this order, none that is joining: those that are up first; with `nearest`, those of this process's zone before others. */
+  /** Nodes to ask in this order, none that is joining or leaving: those that are up first; with `nearest`, those of this process's zone before others. */
   inOrder(names: readonly string[], choice: 'primary' | 'nearest' = 'primary'): Node[] {
-    const nodes = names.flatMap((name) => this.byName(name) ?? []).filter((node) => !node.isJoining);
+    const nodes = names.flatMap((name) => this.byName(name) ?? []).filter((node) => !node.isAside);
     const rank = (node: Node) =>
-      (node.isUp ? 0 : 2) + (choice === 'nearest' && node.zone !== this.#zone ? 1 : 0);
+      (node.isUp ? 0 : 2) + (choice === 'nearest' && node.zone !== this.#options.zone ? 1 : 0);
     return nodes.toSorted((a, b) => rank(a) - rank(b));
   }
 
   /** Any nodes, nearest first, taking turns among those that are equally near. */
   anyOrder(): Node[] {
-    this.#turn = (this.#turn + 1) % this.all.length;
+    this.#turn = (this.#turn + 1) % Math.max(1, this.all.length);
     const turned = [...this.all.slice(this.#turn), ...this.all.slice(0, this.#turn)];
     return this.inOrder(
       turned.map((node) => node.name),
@@ -232,7 +313,7 @@ export class Nodes {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.all.map((node) => node.close()));
+    await Promise.all([...this.#all.map((node) => node.close()), ...this.#closing]);
   }
 }
 

@@ -47,7 +47,7 @@ export function replicaStatuses(
 
 function statusOf({ facts }: NodeReport, counted: readonly Edge[]): ReplicaStatus {
   if (facts === null) return 'down';
-  if (facts.leaving > 0) return 'leaving';
+  if (facts.goes === true || facts.leaving > 0) return 'leaving';
   if (facts.filling || facts.joining > 0) return 'joining';
   return worstFirst.find((state) => counted.some((one) => one.state === state)) ?? 'active';
 }

@@ -19,21 +19,32 @@ export interface PlacedCollection {
   readonly map?: ShardMap;
 }
 
+interface PlacementSettings {
+  readonly placement: PlacementKind;
+  readonly virtualNodes: number;
+}
+
 export class ShardPlacement {
-  readonly #placement: Placement;
-  readonly #zones: ReadonlyMap<string, string>;
+  readonly #settings: PlacementSettings;
+  #placement!: Placement;
+  #zones!: ReadonlyMap<string, string>;
   readonly #known = new Map<string, readonly string[]>();
 
-  constructor(
-    nodes: readonly PlacedNode[],
-    settings: { readonly placement: PlacementKind; readonly virtualNodes: number },
-  ) {
+  constructor(nodes: readonly PlacedNode[], settings: PlacementSettings) {
+    this.#settings = settings;
+    this.place(nodes);
+  }
+
+  /** From now on these are the nodes. */
+  place(nodes: readonly PlacedNode[]): void {
+    const settings = this.#settings;
     // Numbers are given in the order in which nodes join.
     const joined = nodes.toSorted((a, b) => a.number - b.number);
     this.#placement = makePlacement(
       joined.map(({ name, address }) => ({ name, weight: address.weight })),
       { kind: settings.placement, virtualNodes: settings.virtualNodes },
     );
+    this.#known.clear();
     this.#zones = new Map(nodes.map(({ name, address }) => [name, address.zone]));
   }
 

@@ -29,6 +29,7 @@ const factsSql = `select json_build_object(
      from pgquorum.node n where n.started is distinct from pg_postmaster_start_time()),
   'nowMs', ${ms('clock_timestamp()')},
   'filling', (select n.joining_since is not null from pgquorum.node n),
+  'goes', exists (select from pgquorum.member m, pgquorum.node n where m.number = n.number and m.change is not null),
   'writable', not pg_is_in_recovery() and current_setting('default_transaction_read_only') = 'off',
   'flushPosition', case when pg_is_in_recovery() then null else (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text end,
   'heartbeatMs', (select ${ms('h.at')} from pgquorum.heartbeat h, pgquorum.node n where h.number = n.number),

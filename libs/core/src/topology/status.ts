@@ -12,6 +12,8 @@ export interface NodeFacts {
   readonly nowMs: number;
   /** It joins the cluster: it is being filled, and serves nobody yet. */
   readonly filling: boolean;
+  /** It is being removed from the cluster. */
+  readonly goes?: boolean;
   readonly writable: boolean;
   readonly flushPosition: string | null;
   readonly heartbeatMs: number | null;
@@ -77,8 +79,8 @@ export interface StatusLimits {
   readonly walBudgetBytes: number;
 }
 
-/** `degraded`: alive, but its clock is too far off. `joining`: it is being filled, and serves nobody yet. */
-export type NodeStatus = 'alive' | 'degraded' | 'suspect' | 'down' | 'joining';
+/** `degraded`: alive, but its clock is too far off. `joining`: it is being filled, and serves nobody yet. `leaving`: it hands over what it has, and serves nobody any more. */
+export type NodeStatus = 'alive' | 'degraded' | 'suspect' | 'down' | 'joining' | 'leaving';
 /**
  * `joining`: its change log is being prepared; `syncing`: nothing has been applied yet; `lagging`: what was applied last is too old; `paused`: a
  * collection waits, the others move; `resync`: changes were missed; `down`: one side can not be reached, or something is in the way.
@@ -110,6 +112,7 @@ export function nodeStatus({ facts, clockOffsetMs }: NodeReport, limits: StatusL
   if (facts === null) return 'down';
   if (facts.heartbeatMs !== null && facts.nowMs - facts.heartbeatMs > limits.failureTimeoutMs)
     return 'suspect';
+  if (facts.goes === true) return 'leaving';
   if (facts.filling) return 'joining';
   return drifts(clockOffsetMs, limits.clockDriftMaxMs) ? 'degraded' : 'alive';
 }
@@ -265,9 +268,14 @@ export function notReadyReasons(reports: readonly NodeReport[], allEdges: readon
   return stuckEdges(reports, allEdges);
 }
 
-/** Edges between nodes that are up which do not move. */
-export const stuckEdges = (reports: readonly NodeReport[], allEdges: readonly Edge[]): string[] =>
-  describeEdges(reports, allEdges, (state) => state !== 'active' && state !== 'paused');
+/** Edges between nodes that are up which do not move. Those of nodes that come or go serve nobody: taking gateways out would not help. */
+export function stuckEdges(reports: readonly NodeReport[], allEdges: readonly Edge[]): string[] {
+  const aside = new Set(
+    reports.filter(({ facts }) => facts?.filling === true || facts?.goes === true).map(({ name }) => name),
+  );
+  const edges = allEdges.filter(({ from, to }) => !aside.has(from) && !aside.has(to));
+  return describeEdges(reports, edges, (state) => state !== 'active' && state !== 'paused');
+}
 
 function describeEdges(
   reports: readonly NodeReport[],
@@ -299,9 +307,9 @@ export function health(
   const nodeProblems = reports.flatMap((report) => {
     const status = nodeStatus(report, limits);
     if (status === 'down') return [`node ${report.name} can not be reached`];
-    return status === 'suspect'
-      ? [`node ${report.name} has had no heartbeat for ${limits.failureTimeoutMs} ms`]
-      : [];
+    if (status !== 'suspect') return [];
+    const silent = `node ${report.name} has had no heartbeat for ${limits.failureTimeoutMs} ms`;
+    return [report.facts?.filling === true ? `${silent}: it joins, and no replicator serves it` : silent];
   });
   const paused = describeEdges(reports, allEdges, (state) => state === 'paused');
   const problems = [

@@ -86,7 +86,7 @@ async function transitions(client: pg.Client, observations: readonly Observation
        select s.kind, s.origin, s.target, s.state, s.place, w.state as was
        from unnest($1::text[], $2::smallint[], $3::smallint[], $4::text[]) with ordinality s(kind, origin, target, state, place)
          left join pgquorum.watched w on w.kind = s.kind and w.origin = s.origin and w.target = s.target
-       where w.state is distinct from s.state
+       where w.state is distinct from s.state and not exists (select from pgquorum.member m where m.number in (s.origin, s.target) and m.retired)
      ), changed as (
        insert into pgquorum.watched as w (kind, origin, target, state) select kind, origin, target, state from seen
        on conflict (kind, origin, target) do update set state = excluded.state, since = excluded.since where w.state <> excluded.state

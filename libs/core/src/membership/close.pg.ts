@@ -1,0 +1,41 @@
+/**
+ * A node stops taking writes of users: nothing is versioned there any more, by anyone but apply. Done with a trigger on each version table, for all writes of users end
+ * there, in the transaction that makes the row. To make it waits for the transactions that have written versions, and those that come after meet it whatever their
+ * snapshot is. So when this is committed, everything that was ever written there is in the WAL before it.
+ */
+import type pg from 'pg';
+import { listCollections } from '../collections/catalog.pg.ts';
+import { versionTable } from '../collections/trigger.ts';
+import { PgquorumError } from '../errors/error.ts';
+import { quoteText } from '../postgres/identifier.ts';
+import { sqlStateOf } from '../postgres/sqlstate.ts';
+
+const lockMs = 1000;
+const triggerName = 'pgquorum_refuse';
+
+/** Throws `table_busy` while a long transaction has written. `why` is what users are told. May be repeated. */
+export async function closeNode(client: pg.Client, node: string, why: string): Promise<void> {
+  await client.query('begin');
+  try {
+    await client.query(`set local lock_timeout = ${lockMs}`);
+    const role = (await client.query<{ role: string }>('select session_user::text as role')).rows[0]!.role;
+    for (const { table } of await listCollections(client)) {
+      const versions = versionTable(table);
+      const there = await client.query(
+        'select from pg_trigger where tgrelid = $1::regclass and tgname = $2',
+        [versions, triggerName],
+      );
+      if (there.rows.length > 0) continue;
+      await client.query(
+        `create trigger ${triggerName} before insert or update on ${versions} for each statement execute function pgquorum.refuse_write(${quoteText(role)}, ${quoteText(why)})`,
+      );
+      await client.query(`alter table ${versions} enable always trigger ${triggerName}`);
+    }
+    await client.query('commit');
+  } catch (cause) {
+    await client.query('rollback').catch(() => undefined); // the connection may be what failed
+    if (sqlStateOf(cause) === '55P03')
+      throw new PgquorumError('table_busy', `node ${node} can not be closed to writes yet`, { cause });
+    throw cause;
+  }
+}

@@ -1,0 +1,278 @@
+/**
+ * The job `remove-replica`: a node goes, either by handing over what it has, or as one that an operator has declared lost. Each step may be repeated; the checkpoint says which is next.
+ *
+ * Leaving. Invariant: its numbers are retired only when every other node has all that was ever written there. So: marked on all nodes (gateways leave it out); its log is
+ * applied everywhere while it is still written; closed to writes; then every node has applied its log up to the end, and all of it is compared, and mended.
+ *
+ * Lost. What only some had of it will never be sent again, so the others compare themselves and merge whole states both ways; before, with Kafka, they read its topic
+ * to the end. Its edges end first, or it could come back half-way.
+ *
+ * Then both: its numbers are retired everywhere, then slots and rows that concern it go, and on a node that left the schema. While that is done processes begin anew
+ * without it; its address is kept in pgquorum.member until the end.
+ */
+import type pg from 'pg';
+import { PgquorumError } from '../errors/error.ts';
+import type { JobHandle, JobWork } from '../jobs/job.ts';
+import type { Logger } from '../observability/logger.process.ts';
+import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { isConnectionError } from '../postgres/sqlstate.ts';
+import { withFoundingLocks, type ClusterNode } from '../topology/found.pg.ts';
+import { closeNode } from './close.pg.ts';
+import { compareAll, hasApplied, type HandOverOptions } from './hand-over.pg.ts';
+import { leaveTables } from './left.pg.ts';
+import { isRemoved, joinMembers, type MemberRow } from './members.ts';
+import { readMembers } from './members.pg.ts';
+import type { RemoveArguments } from './replica-request.ts';
+import { forgetNode, retireNumbers } from './retire.pg.ts';
+
+export interface RemoveWorkOptions {
+  readonly cluster: string;
+  readonly logger: Logger;
+  /** With Kafka: resolves when all of these nodes have applied the topic of the node to its end; rejects with `not_ready` when they do not get there. */
+  readonly readToEnd?: (
+    node: ClusterNode,
+    survivors: readonly ClusterNode[],
+    signal: AbortSignal,
+  ) => Promise<void>;
+  readonly deleteTopics?: (node: string) => Promise<readonly string[]>;
+}
+
+const steps = ['mark', 'hand over', 'close', 'retire', 'clean', 'done'] as const;
+type Step = (typeof steps)[number];
+
+interface Checkpoint {
+  readonly next: Step;
+}
+
+const reachWithinMs = 5000;
+
+export const removeReplicaWork =
+  (options: RemoveWorkOptions): JobWork =>
+  async (job, { nodes }) => {
+    const removal = new Removal(options, job, nodes);
+    let next: Step = (job.checkpoint as Checkpoint | null)?.next ?? 'mark';
+    while (next !== 'done') {
+      await removal.run(next);
+      next = steps[steps.indexOf(next) + 1]!;
+      await job.report({ done: steps.indexOf(next), total: steps.length - 1, unit: 'steps' }, {
+        next,
+      } satisfies Checkpoint);
+    }
+    return removal.result;
+  };
+
+class Removal {
+  readonly #options: RemoveWorkOptions;
+  readonly #job: JobHandle;
+  readonly #given: RemoveArguments;
+  readonly #nodes: readonly ClusterNode[];
+  #topics: readonly string[] = [];
+
+  constructor(options: RemoveWorkOptions, job: JobHandle, nodes: readonly ClusterNode[]) {
+    this.#options = options;
+    this.#job = job;
+    this.#given = job.arguments as RemoveArguments;
+    this.#nodes = nodes;
+  }
+
+  get result(): object {
+    const { node, lost } = this.#given;
+    return { node, lost, ...(this.#topics.length === 0 ? {} : { deletedTopics: this.#topics }) };
+  }
+
+  run(step: Exclude<Step, 'done'>): Promise<void> {
+    const { lost } = this.#given;
+    switch (step) {
+      case 'mark':
+        return this.#mark();
+      case 'hand over':
+        return lost ? this.#readToEnd() : this.#handOver();
+      case 'close':
+        return lost ? Promise.resolve() : this.#closed();
+      case 'retire':
+        return this.#retire();
+      case 'clean':
+        return this.#clean();
+    }
+  }
+
+  /** The process may have begun anew without it already. */
+  get #leaver(): ClusterNode | undefined {
+    return this.#nodes.find(({ name }) => name === this.#given.node);
+  }
+
+  #known(): ClusterNode {
+    const leaver = this.#leaver;
+    if (leaver === undefined) throw new PgquorumError('node_not_found', `node ${this.#given.node}`);
+    return leaver;
+  }
+
+  /** Those that stay: all others, but for those that were declared lost as well. */
+  async #survivors(): Promise<ClusterNode[]> {
+    const others = this.#nodes.filter(({ name }) => name !== this.#given.node);
+    const members = joinMembers(await Promise.all(others.map((node) => membersOf(node))));
+    const stay = others.filter(
+      ({ name }) => !members.some((one) => one.name === name && !one.retired && one.change === 'lost'),
+    );
+    if (stay.length === 0) throw new PgquorumError('last_node', `node ${this.#given.node}`);
+    return stay;
+  }
+
+  async #mark(): Promise<void> {
+    const { lost, node } = this.#given;
+    const leaver = this.#known();
+    if (lost) await refuseReachable(leaver);
+    const survivors = await this.#survivors();
+    const marked = lost ? survivors : [...survivors, leaver];
+    await withFoundingLocks(marked, async (clients) => {
+      const views = await Promise.all([...clients.values()].map(readMembers));
+      checkAlone(this.#given, joinMembers(views), await joiningOf(clients));
+      for (const client of clients.values()) await refuseShards(client, node);
+      for (const client of clients.values())
+        await client.query(
+          'update pgquorum.member set change = $2, url = coalesce(url, $3) where name = $1 and not spare and not retired',
+          [node, lost ? 'lost' : 'leaving', leaver.address.url],
+        );
+    });
+  }
+
+  async #handOver(): Promise<void> {
+    const leaver = this.#known();
+    // While it is still written, so that users have to go elsewhere for a short time only.
+    await hasApplied(leaver, await this.#survivors(), this.#job.signal);
+    await on(leaver, (client) => closeNode(client, leaver.name, 'it is being removed'));
+  }
+
+  async #closed(): Promise<void> {
+    const leaver = this.#known();
+    const survivors = await this.#survivors();
+    const options = this.#handing([...survivors, leaver]);
+    // Those that were made since, by a process that did not know yet.
+    await on(leaver, (client) => closeNode(client, leaver.name, 'it is being removed'));
+    await hasApplied(leaver, survivors, options.signal);
+    await compareAll(options);
+  }
+
+  async #readToEnd(): Promise<void> {
+    await this.#options.readToEnd?.(this.#known(), await this.#survivors(), this.#job.signal);
+  }
+
+  async #retire(): Promise<void> {
+    const { node: name, lost } = this.#given;
+    const { cluster } = this.#options;
+    const survivors = await this.#survivors();
+    await withFoundingLocks(survivors, async (clients) => {
+      for (const client of clients.values()) await retireNumbers(client, { name, lost });
+    });
+    for (const node of survivors) await on(node, (client) => forgetNode(client, cluster, { name, lost }));
+  }
+
+  async #clean(): Promise<void> {
+    const { node: name, lost, topics } = this.#given;
+    const { cluster } = this.#options;
+    const survivors = await this.#survivors();
+    if (lost) {
+      if (survivors.length > 1) await compareAll(this.#handing(survivors));
+    } else {
+      const url = await urlOf(name, survivors);
+      if (url !== null) await on({ name, address: { url } }, (client) => leaveTables(client, cluster, name));
+    }
+    if (topics === 'delete') this.#topics = (await this.#options.deleteTopics?.(name)) ?? [];
+    for (const node of survivors)
+      await on(node, async (client) => {
+        // What a process that knew it still has written meanwhile.
+        await forgetNode(client, cluster, { name, lost });
+        await client.query('update pgquorum.member set url = null where name = $1 and retired', [name]);
+      });
+  }
+
+  #handing(nodes: readonly ClusterNode[]): HandOverOptions {
+    const { cluster, logger } = this.#options;
+    return { cluster, logger, nodes, signal: this.#job.signal };
+  }
+}
+
+const on = async <T>(
+  node: { readonly name: string; readonly address: { readonly url: string } },
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> => {
+  const client = await connect(
+    { name: node.name, url: node.address.url },
+    { application: 'pgquorum membership', answerWithinMs: 120_000 },
+  );
+  try {
+    return await work(client);
+  } finally {
+    await closeClient(client);
+  }
+};
+
+const membersOf = (node: ClusterNode): Promise<MemberRow[]> => on(node, readMembers);
+
+/** Null once it is cleaned up. */
+async function urlOf(name: string, survivors: readonly ClusterNode[]): Promise<string | null> {
+  const members = joinMembers(await Promise.all(survivors.map(membersOf)));
+  return members.find((one) => one.name === name && one.url !== null)?.url ?? null;
+}
+
+/** Whoever answers is not lost. */
+async function refuseReachable({ name, address }: ClusterNode): Promise<void> {
+  try {
+    const client = await connect(address, {
+      application: 'pgquorum membership',
+      connectTimeoutMs: reachWithinMs,
+      answerWithinMs: reachWithinMs,
+    });
+    await closeClient(client);
+  } catch (cause) {
+    if (isConnectionError(cause)) return;
+    if (cause instanceof PgquorumError && cause.code === 'node_unreachable') return;
+    throw cause;
+  }
+  throw new PgquorumError('node_reachable', `node ${name}`);
+}
+
+async function joiningOf(clients: ReadonlyMap<string, pg.Client>): Promise<string[]> {
+  const found: string[] = [];
+  for (const [name, client] of clients) {
+    const { rows } = await client.query('select from pgquorum.node where joining_since is not null');
+    if (rows.length > 0) found.push(name);
+  }
+  return found;
+}
+
+/** Of collections of which a node has only some shards: they have to be moved to others first. */
+async function refuseShards(client: pg.Client, node: string): Promise<void> {
+  const { rows } = await client.query<{ known: boolean }>(
+    `select to_regclass('pgquorum.shard_map') is not null as known`,
+  );
+  if (!rows[0]!.known) return;
+  const placed = await client.query<{ collection: string }>(
+    'select m.collection from pgquorum.shard_map m where $1 = any(m.replicas) or $1 = any(m.next) limit 1',
+    [node],
+  );
+  if (placed.rows[0] !== undefined)
+    throw new PgquorumError(
+      'node_has_shards',
+      `node ${node} is among the replicas of shards of ${placed.rows[0].collection}`,
+    );
+}
+
+/** Under the founding locks. Nodes that are lost go at the same time, and one that joins may be removed. */
+function checkAlone(
+  { node, lost }: RemoveArguments,
+  members: readonly MemberRow[],
+  joining: readonly string[],
+): void {
+  if (isRemoved(node, members)) throw new PgquorumError('node_removed', `node ${node}`);
+  const going = members.find(
+    ({ name, change, retired }) =>
+      !retired && name !== node && change !== null && !(lost && change === 'lost'),
+  );
+  const other = joining.find((name) => name !== node);
+  if (going !== undefined || other !== undefined)
+    throw new PgquorumError(
+      'membership_busy',
+      going === undefined ? `node ${other} is joining` : `node ${going.name} is being removed`,
+    );
+}
