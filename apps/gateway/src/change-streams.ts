@@ -1,4 +1,5 @@
 /** The streams of changes of the change log that the settings name: the composition of core's adapters, nothing more. */
+import { kafkaAddress } from '#core/changelog/address.files.ts';
 import { changeCodec } from '#core/changelog/schema.files.ts';
 import { ChangeChannel } from '#core/changes/channel.process.ts';
 import { KafkaSource } from '#core/changes/source.kafka.ts';
@@ -26,7 +27,7 @@ function channelsOf(settings: Settings, nodes: Nodes): ChangeChannel[] {
           behindBytesMax: 2 * changesKeptBytes,
         })
       : new KafkaSource({
-          kafka: { brokers: kafkaBrokers },
+          kafka: kafkaAddress(settings),
           topic: topicName(cluster, node.name),
           origin: node,
           codec: changeCodec(),

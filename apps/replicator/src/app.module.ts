@@ -5,6 +5,7 @@ import type { Settings } from '#core/config/settings.ts';
 import { PgquorumError } from '#core/errors/error.ts';
 import type { Logger } from '#core/observability/logger.process.ts';
 import { limitsOf } from '#core/bandwidth/limits.ts';
+import { kafkaAddress } from '#core/changelog/address.files.ts';
 import { Paces } from '#core/bandwidth/pace.ts';
 import { checkCompression } from '#core/changelog/compression.process.ts';
 import { removedAmong } from '#core/membership/members.pg.ts';
@@ -98,7 +99,10 @@ export async function startReplicator(
       'settings_invalid',
       `PGQUORUM_CHANGE_FORMAT is ${settings.changeFormat}: topics in a format need PGQUORUM_KAFKA_BROKERS`,
     );
-  if (log === 'kafka') await checkCompression(settings.compression);
+  if (log === 'kafka') {
+    kafkaAddress(settings); // what is wrong with it is said before anything runs
+    await checkCompression(settings.compression);
+  }
   const { nodes, unreachable, removed } = await openCluster({
     nodes: settings.nodes,
     cluster: settings.cluster,

@@ -3,6 +3,7 @@ import type pg from 'pg';
 import type { Pace } from '#core/bandwidth/pace.ts';
 import { setGeneration, type EdgeStart } from '#core/apply/progress.pg.ts';
 import { changeFormats } from '#core/config/replication-settings.ts';
+import { kafkaAddress } from '#core/changelog/address.files.ts';
 import { CloudEventEncoder } from '#core/changelog/cloud-event.ts';
 import { DebeziumEncoder, type DebeziumOptions } from '#core/changelog/debezium.ts';
 import { KafkaLogReader } from '#core/changelog/reader.kafka.ts';
@@ -44,7 +45,7 @@ export function openWal(
   });
 }
 
-const kafkaOf = ({ settings }: Replication) => ({ brokers: settings.kafkaBrokers ?? [] });
+const kafkaOf = ({ settings }: Replication) => kafkaAddress(settings);
 
 function observerOf({ logger }: Replication, doing: string) {
   return {
@@ -165,10 +166,7 @@ export async function readTopicToEnd(
   others: readonly ClusterNode[],
   signal: AbortSignal,
 ): Promise<void> {
-  const positions = await topicEndIfAny(
-    { brokers: settings.kafkaBrokers ?? [] },
-    topicName(settings.cluster, node.name),
-  );
+  const positions = await topicEndIfAny(kafkaAddress(settings), topicName(settings.cluster, node.name));
   if (positions !== null) await hasAppliedTopic(node, others, { positions, signal });
 }
 
@@ -177,7 +175,7 @@ export const deleteTopicsOf = (
   { settings }: Pick<Replication, 'settings'>,
   node: string,
 ): Promise<string[]> =>
-  deleteTopics({ brokers: settings.kafkaBrokers ?? [] }, [
+  deleteTopics(kafkaAddress(settings), [
     topicName(settings.cluster, node),
     ...changeFormats
       .filter((format) => format !== 'protobuf')

@@ -7,6 +7,7 @@ import { parse as parseYaml } from 'yaml';
 import { PgquorumError } from '../errors/error.ts';
 import { placementKinds } from '../placement/kind.ts';
 import { replicationSettings } from './replication-settings.ts';
+import { kafkaSecuritySettings } from './kafka-security-settings.ts';
 import { commaList, integer, MIB, setting, text, type Setting } from './setting.ts';
 
 export const nodeNamePattern = /^[a-z][a-z0-9_-]{0,31}$/;
@@ -112,6 +113,7 @@ export const settingsTable = {
     undefined,
     'Replication factor of a new change topic; unset = min(3, brokers).',
   ),
+  ...kafkaSecuritySettings,
   apiKeys: setting(
     'PGQUORUM_API_KEYS',
     commaList,
@@ -212,6 +214,7 @@ type UnsetKey =
   | 'pgBin'
   | 'kafkaBrokers'
   | 'kafkaReplication'
+  | Exclude<keyof typeof kafkaSecuritySettings, 'kafkaTls'>
   | 'apiKeys'
   | 'replicatorNodes'
   | 'resolversDir';

@@ -31,6 +31,10 @@ export interface KafkaOptions {
   retentionCheckMs?: number;
   /** A further listener, for clients who reach it by a proxy: they are told to come back by the proxy's port. */
   through?: { readonly port: number; readonly advertisedPort: number };
+  /** Listeners beside the plain one: protocol of Kafka (`SASL_SSL`) -> port. */
+  listeners?: Readonly<Record<string, number>>;
+  /** Users that log in by SCRAM, as kafka-storage takes them: `SCRAM-SHA-512=[name=a,password=b]`. */
+  scram?: readonly string[];
   /** Further lines of server.properties; they win. */
   properties?: Readonly<Record<string, string>>;
 }
@@ -73,12 +77,14 @@ async function launch({ folder, options, watchedPid }: Launch): Promise<KafkaBro
   if (availability.kind === 'unavailable') throw new Error(availability.reason);
   for (let attempt = 1; ; attempt += 1) {
     const [port = 0, controllerPort = 0] = await freePorts(2);
-    await format({
+    const storage = {
       folder,
       jars: availability.jars,
       properties: serverProperties({ folder, port, controllerPort, options }),
-    });
-    const broker = new KafkaBroker({ folder, jars: availability.jars, port, watchedPid });
+      scram: options.scram ?? [],
+    };
+    await format(storage);
+    const broker = new KafkaBroker(storage, { port, watchedPid });
     try {
       await broker.start();
       return broker;
@@ -90,16 +96,16 @@ async function launch({ folder, options, watchedPid }: Launch): Promise<KafkaBro
 
 export class KafkaBroker {
   readonly brokers: string[];
+  readonly #storage: Storage;
   readonly #folder: string;
-  readonly #jars: string;
   readonly #watchedPid: number;
   #process: GuardedServer | undefined;
 
-  constructor(options: { folder: string; jars: string; port: number; watchedPid: number }) {
-    this.#folder = options.folder;
-    this.#jars = options.jars;
-    this.#watchedPid = options.watchedPid;
-    this.brokers = [`127.0.0.1:${options.port}`];
+  constructor(storage: Storage, { port, watchedPid }: { port: number; watchedPid: number }) {
+    this.#storage = storage;
+    this.#folder = storage.folder;
+    this.#watchedPid = watchedPid;
+    this.brokers = [`127.0.0.1:${port}`];
   }
 
   /** Starts it (again), with what it had stored, and waits until it answers. */
@@ -114,7 +120,7 @@ export class KafkaBroker {
         '-Djava.awt.headless=true',
         loggingOption,
         '-cp',
-        join(this.#jars, '*'),
+        join(this.#storage.jars, '*'),
         'kafka.Kafka',
         join(this.#folder, 'server.properties'),
       ],
@@ -176,22 +182,31 @@ async function answers(brokers: string[]): Promise<boolean> {
   }
 }
 
-async function format({
-  folder,
-  jars,
-  properties,
-}: {
-  folder: string;
-  jars: string;
-  properties: string;
-}): Promise<void> {
+interface Storage {
+  readonly folder: string;
+  readonly jars: string;
+  readonly properties: string;
+  readonly scram: readonly string[];
+}
+
+async function format({ folder, jars, properties, scram }: Storage): Promise<void> {
   rmSync(join(folder, 'data'), { recursive: true, force: true });
   rmSync(join(folder, 'log'), { force: true });
   mkdirSync(folder, { recursive: true });
   const config = join(folder, 'server.properties');
   writeFileSync(config, properties);
   writeFileSync(join(folder, 'log4j2.properties'), logging);
-  const tool = ['-cp', join(jars, '*'), 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', config];
+  const tool = [
+    '-cp',
+    join(jars, '*'),
+    'kafka.tools.StorageTool',
+    'format',
+    '-t',
+    clusterId,
+    '-c',
+    config,
+    ...scram.flatMap((user) => ['--add-scram', user]),
+  ];
   const { code, stdout, stderr } = await run('java', [
     '-XX:TieredStopAtLevel=1',
     '-XX:+UseSerialGC',
@@ -218,17 +233,26 @@ interface PropertiesInput {
 
 /** One broker has nobody to replicate to, so every internal topic has one replica; buffers are small to fit the heap. */
 function serverProperties({ folder, port, controllerPort, options }: PropertiesInput): string {
-  const { through } = options;
-  const listen = (at: number | undefined) => (through === undefined ? '' : `,THROUGH://127.0.0.1:${at}`);
-  const listeners = `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}${listen(through?.port)}`;
+  const { through, listeners = {} } = options;
+  const listen = (at: (name: string) => number): string[] =>
+    ['PLAINTEXT', ...Object.keys(listeners), ...(through === undefined ? [] : ['THROUGH'])].map(
+      (name) => `${name}://127.0.0.1:${at(name)}`,
+    );
+  const portOf = (name: string): number => listeners[name] ?? (name === 'PLAINTEXT' ? port : through!.port);
+  const advertised = listen((name) => (name === 'THROUGH' ? through!.advertisedPort : portOf(name)));
   const properties: Record<string, string | number> = {
     'process.roles': 'broker,controller',
     'node.id': 1,
     'controller.quorum.voters': `1@127.0.0.1:${controllerPort}`,
-    listeners,
-    'advertised.listeners': `PLAINTEXT://127.0.0.1:${port}${listen(through?.advertisedPort)}`,
+    listeners: [...listen(portOf), `CONTROLLER://127.0.0.1:${controllerPort}`].join(','),
+    'advertised.listeners': advertised.join(','),
     'controller.listener.names': 'CONTROLLER',
-    'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,THROUGH:PLAINTEXT',
+    'listener.security.protocol.map': [
+      'PLAINTEXT:PLAINTEXT',
+      'CONTROLLER:PLAINTEXT',
+      'THROUGH:PLAINTEXT',
+      ...Object.keys(listeners).map((name) => `${name}:${name}`),
+    ].join(','),
     'log.dirs': join(folder, 'data'),
     'auto.create.topics.enable': 'false',
     'offsets.topic.replication.factor': 1,
