@@ -5,9 +5,9 @@
  */
 const longest = [
   'convergence',
-  'mixed',
   'failpoints-replication',
   'network-faults',
+  'network-faults-kafka',
   'failpoints-membership',
   'containers/cluster',
   'foreign-clients',
@@ -15,7 +15,9 @@ const longest = [
   'crdt',
   'vector-clock',
   'verify-continuous',
+  'replica-remove',
   'joining',
+  'replica-add',
   'custom-resolvers',
   'resync',
   'ddl',

@@ -24,7 +24,9 @@ const suites = {
   unit: ['(libs|apps)/'],
   tidy: ['test/[^/]+$'],
   contract: ['test/contract/'],
-  integration: ['test/integration/'],
+  integration: ['test/integration/(?!mixed\\.)'],
+  // Everything at once on four masters, which takes both cores for itself: by its name, and in the long form.
+  mixed: ['test/integration/mixed\\.test\\.ts$'],
   simulation: ['test/simulation/'],
   scenarios: ['test/scenarios/'],
   containers: ['test/containers/'],
@@ -32,12 +34,11 @@ const suites = {
   delayed: ['test/integration/(capture-reread|apply-batches|apply-commit|feed)\\.test\\.ts$'],
 };
 
-/**
- * Suites that run real servers side by side, in one run of Jest. Their files wait for a third of their time, so three at once keep two cores busy, and a
- * long calculation beside them takes nothing from them.
- */
+/** Suites that run real servers side by side, in one run of Jest, so that no worker idles at the end of each. Three at once took servers the time they need. */
 const timed = ['contract', 'integration', 'simulation', 'scenarios', 'containers'];
-const workers = { timed: 3, others: 2 };
+/** Suites of timed files that run by themselves. */
+const apart = ['mixed', 'delayed'];
+const workersMax = 2;
 /** Files of random histories: what fails once has failed. */
 const once =
   /convergence|\/mixed\.test|failpoints|simulation|single-writer|trigger-model|\/crdt\.test|\.property\./;
@@ -59,7 +60,7 @@ requireNode();
 await installWhatIsMissing();
 await buildWhatIsOld();
 
-const toRun = chosen.length > 0 ? chosen : Object.keys(suites);
+const toRun = chosen.length > 0 ? chosen : Object.keys(suites).filter((name) => long || name !== 'mixed');
 const left = whatToLeaveOut();
 const here = toRun.filter((name) => !left.has(name));
 const results = mkdtempSync(join(tmpdir(), 'pgquorum-results-'));
@@ -67,10 +68,10 @@ const sum = { passed: 0, failed: 0, skipped: 0 };
 const skippedTests = [];
 const unsteady = [];
 try {
-  const alone = here.filter((one) => !timed.includes(one) && one !== 'delayed');
-  for (const name of alone) addUp(await runSuites([name]));
+  for (const name of here.filter((one) => !timed.includes(one) && !apart.includes(one)))
+    addUp(await runSuites([name]));
   addUp(await runSuites(here.filter((one) => timed.includes(one))));
-  addUp(await runSuites(here.filter((one) => one === 'delayed')));
+  for (const name of here.filter((one) => apart.includes(one))) addUp(await runSuites([name]));
 } finally {
   rmSync(results, { recursive: true, force: true });
 }
@@ -117,13 +118,12 @@ function kafkaProblem() {
 /** The results of the files of suites that run together: those of the second run where a file was run again. */
 async function runSuites(names) {
   if (names.length === 0) return [];
-  const areTimed = timed.includes(names[0]) || names[0] === 'delayed';
+  const areTimed = timed.includes(names[0]) || apart.includes(names[0]);
   const title = names.join('-');
   process.stderr.write(`\n=== ${names.join(', ')}\n`);
   const root = projectRoot.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&');
   const patterns = names.flatMap((name) => suites[name]).map((one) => `^${root}/${one}`);
-  const atOnce = `--maxWorkers=${areTimed ? workers.timed : workers.others}`;
-  const files = await runJest(title, [atOnce, '--testPathPatterns', ...patterns]);
+  const files = await runJest(title, [`--maxWorkers=${workersMax}`, '--testPathPatterns', ...patterns]);
   const failed = files.filter(({ failures }) => failures > 0);
   if (!areTimed || failed.length > unsteadyMax || failed.some(({ path }) => once.test(path))) return files;
   const again = [];
