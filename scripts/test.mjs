@@ -40,8 +40,7 @@ const timed = ['contract', 'integration', 'simulation', 'scenarios', 'containers
 const apart = ['mixed', 'delayed'];
 const workersMax = 2;
 /** Files of random histories: what fails once has failed. */
-const once =
-  /convergence|\/mixed\.test|failpoints|simulation|single-writer|trigger-model|\/crdt\.test|\.property\./;
+const once = /convergence|\/mixed\.test|simulation|single-writer|trigger-model|\/crdt\.test|\.property\./;
 const unsteadyMax = 3;
 
 const [suiteArguments, jestArguments] = splitAt(process.argv.slice(2), '--');
