@@ -191,6 +191,7 @@ test('a table that a native subscription writes is refused, and can be attached 
     await cluster.asSuper(0, 'alter subscription feeding set (slot_name = none)');
     await cluster.asSuper(0, 'drop subscription feeding');
     await cluster.query(1, `select pg_drop_replication_slot('feeding_${cluster.cluster}')`);
+    await cluster.query(1, 'drop publication feeding');
   }
   await cluster.query(0, `insert into fed values (1, '[1,2]')`);
   await attachAll(cluster, 'fed', { table: 'public.fed' });
