@@ -25,8 +25,8 @@ import { basename, join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { projectRoot } from './prepare.mjs';
 
-/** As a plain user the package cache is cold. */
-const firstStartMsMax = { warm: 60_000, cold: 240_000 };
+/** Goals are told when they are missed, since they hold on a quiet machine; the first one is for a warm cache of packages, which a plain user here has not. */
+const firstStartMs = { goal: 60_000, max: 240_000 };
 const laterStartMs = { goal: 6_000, max: 10_000 };
 /** A later start that took longer is repeated this often: others' work on the machine only ever adds to the time, so the quickest counts. */
 const laterStartsMax = 4;
@@ -107,6 +107,9 @@ function expectWithin(what, msMax, readyMs) {
   expect(`${what} is ready within ${msMax / 1000} s (${shown} s)`, Math.min(...readyMs) < msMax);
 }
 
+const tellSlow = (what, goalMs) =>
+  process.stdout.write(`slow   ${what} misses the goal of ${goalMs / 1000} s\n`);
+
 /** The second start, which is the last of these that was needed. */
 async function secondStart() {
   const readyMs = [];
@@ -115,8 +118,7 @@ async function secondStart() {
     readyMs.push(run.readyMs);
     if (run.readyMs < laterStartMs.goal || readyMs.length === laterStartsMax) {
       expectWithin('the second start', laterStartMs.max, readyMs);
-      if (run.readyMs >= laterStartMs.goal)
-        process.stdout.write(`slow   the second start misses the goal of ${laterStartMs.goal / 1000} s\n`);
+      if (run.readyMs >= laterStartMs.goal) tellSlow('the second start', laterStartMs.goal);
       expect('no loop warns that it waits', !/ waits: /.test(run.output), run.output.slice(-2000));
       return run;
     }
@@ -226,7 +228,9 @@ async function main() {
   }
   process.stdout.write(`npm start ${user === undefined ? 'as this account' : `as ${user}`} in ${tree}\n`);
   const first = await started('the first start');
-  expectWithin('the first start', account ? firstStartMsMax.cold : firstStartMsMax.warm, [first.readyMs]);
+  expectWithin('the first start', firstStartMs.max, [first.readyMs]);
+  if (account === undefined && first.readyMs >= firstStartMs.goal)
+    tellSlow('the first start', firstStartMs.goal);
   await checkWrites();
   const other = npmStart();
   await other.ended;
