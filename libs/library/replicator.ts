@@ -191,8 +191,9 @@ export class Replicator {
     { lost = false, deleteTopics = false }: RemoveOptions = {},
   ): Promise<void> {
     const { operations } = await this.#running();
-    const query = { ...(lost ? { lost: 'true' } : {}), ...(deleteTopics ? { topics: 'delete' } : {}) };
-    await this.#finished(operations.replicas.remove(name, query));
+    await this.#finished(
+      operations.replicas.remove(name, { lost, topics: deleteTopics ? 'delete' : 'keep' }),
+    );
   }
 
   /** Has a node copy the states of all keys from all others. */

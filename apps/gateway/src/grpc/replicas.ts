@@ -25,14 +25,9 @@ interface RemoveMessage {
   readonly deleteTopics?: boolean;
 }
 
-const removeQuery = ({ lost, deleteTopics }: RemoveMessage): Readonly<Record<string, string>> => ({
-  ...(lost === true ? { lost: 'true' } : {}),
-  ...(deleteTopics === true ? { topics: 'delete' } : {}),
-});
-
 export const replicaMethods = (replicas: ReplicaOperations): Record<string, Method> => ({
   AddReplica: async (message: AddMessage) => showJob(await replicas.add(addBody(message))),
-  RemoveReplica: async (message: RemoveMessage) =>
-    showJob(await replicas.remove(message.node ?? '', removeQuery(message))),
+  RemoveReplica: async ({ node = '', lost = false, deleteTopics = false }: RemoveMessage) =>
+    showJob(await replicas.remove(node, { lost, topics: deleteTopics ? 'delete' : 'keep' })),
   SyncReplica: async ({ node = '' }: { node?: string }) => showJob(await replicas.sync(node)),
 });

@@ -1,5 +1,6 @@
 import { Controller, Delete, Inject, Param, Post, Query, Req, Res } from '@nestjs/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { parseRemove } from '#core/membership/replica-request.ts';
 import { checkFields, invalid, isObject } from '#core/requests/fields.ts';
 import { ReplicaOperations } from '../operations/replicas.ts';
 import { accepted } from './accepted.ts';
@@ -28,7 +29,7 @@ export class ReplicasController {
     @Query() query: Record<string, unknown>,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<object> {
-    return accepted(reply, await this.#replicas.remove(node, query));
+    return accepted(reply, await this.#replicas.remove(node, parseRemove(query)));
   }
 
   @Post(':node/sync')

@@ -5,9 +5,9 @@ import {
   addJob,
   addReplicaJob,
   parseAdd,
-  parseRemove,
   removeJob,
   removeReplicaJob,
+  type RemoveOptions,
 } from '#core/membership/replica-request.ts';
 import type { Nodes } from '#core/topology/nodes.pg.ts';
 import type { JobOperations } from './jobs.ts';
@@ -39,14 +39,13 @@ export class ReplicaOperations {
   }
 
   /** Takes a node out of the cluster: by handing over what it has, or as one that will not come back. */
-  async remove(node: string, query: Readonly<Record<string, unknown>>): Promise<JobView> {
-    const request = parseRemove(node, query);
+  async remove(node: string, options: RemoveOptions): Promise<JobView> {
     this.#check(node);
     if (this.#nodes.all.length === 1) throw new PgquorumError('last_node', `node ${node}`);
-    if (request.lost && this.#nodes.byName(node)!.isUp)
+    if (options.lost && this.#nodes.byName(node)!.isUp)
       throw new PgquorumError('node_reachable', `node ${node}`);
-    await this.#checkAlone(request.lost ? 'lost' : node);
-    return this.#jobs.start(removeJob(request), node);
+    await this.#checkAlone(options.lost ? 'lost' : node);
+    return this.#jobs.start(removeJob({ node, ...options }), node);
   }
 
   #check(node: string): void {

@@ -33,7 +33,6 @@ export class ShardOperations {
 
   /** As the nodes that can be asked have it now. */
   async list(name: string): Promise<ShardView[]> {
-    await this.#directory.get(name, deadlineIn(defaultTimeoutMs)); // refuses what is no name
     const collection = await this.#directory.refresh(name, deadlineIn(defaultTimeoutMs));
     return Array.from({ length: collection.table.shards }, (_, shard) =>
       this.#view(collection, shard as ShardNumber),

@@ -188,8 +188,7 @@ export async function topicEnd(
   address: KafkaAddress,
   topic: string,
 ): Promise<{ generation: string; positions: Map<number, bigint> }> {
-  const connection = new KafkaConnection(address);
-  try {
+  return withBrokers(address, topic, async (connection) => {
     const cluster = connection.cluster();
     await cluster.connect();
     await cluster.addTargetTopic(topic);
@@ -201,11 +200,7 @@ export async function topicEnd(
       generation: generation ?? '',
       positions: new Map([...held].map(([partition, { end }]) => [partition, end])),
     };
-  } catch (error) {
-    throw translate(error, topic);
-  } finally {
-    connection.destroy();
-  }
+  });
 }
 
 /** Null when there is no such topic. */
@@ -226,16 +221,21 @@ export async function deleteTopics(address: KafkaAddress, topics: readonly strin
   });
 }
 
-async function withAdmin<T>(
+const withAdmin = <T>(address: KafkaAddress, topic: string, work: (admin: Admin) => Promise<T>): Promise<T> =>
+  withBrokers(address, topic, async (connection) => {
+    const admin = connection.admin();
+    await admin.connect();
+    return work(admin);
+  });
+
+async function withBrokers<T>(
   address: KafkaAddress,
   topic: string,
-  work: (admin: Admin) => Promise<T>,
+  work: (connection: KafkaConnection) => Promise<T>,
 ): Promise<T> {
   const connection = new KafkaConnection(address);
   try {
-    const admin = connection.admin();
-    await admin.connect();
-    return await work(admin);
+    return await work(connection);
   } catch (error) {
     throw translate(error, topic);
   } finally {

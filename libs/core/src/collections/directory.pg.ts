@@ -3,6 +3,7 @@
  * collection would explain forgets the entry, so that the next request reads it anew.
  */
 import { performance } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { attachCollection, type AttachOutcome } from './attach.pg.ts';
 import type { AttachRequest } from './attach-request.ts';
 import type { CollectionDefinition } from './definition.ts';
@@ -26,6 +27,9 @@ import { checkCollectionName } from '../requests/fields.ts';
 import { onFirst, type Nodes } from '../topology/nodes.pg.ts';
 
 const keptMs = 1000;
+/** How often a request goes on by a newer shard map before it gives up. */
+export const staleMapTries = 20;
+const staleMapPauseMs = 25;
 
 export interface MeasuredCollection extends CollectionRow {
   readonly rows: number;
@@ -52,8 +56,15 @@ export class CollectionDirectory {
     ]);
   }
 
-  /** After a node has refused an epoch: as the nodes that can be asked have it now. */
+  /** After a node has refused an epoch. A change of the map is on its way from node to node: what is found a moment later has more of it. */
+  async refreshSoon(name: string, deadline: Deadline): Promise<CollectionRow> {
+    await sleep(staleMapPauseMs * (0.5 + Math.random()));
+    return this.refresh(name, deadline);
+  }
+
+  /** As the nodes that can be asked have it now. */
   async refresh(name: string, deadline: Deadline): Promise<CollectionRow> {
+    checkCollectionName(name);
     const asked = await Promise.allSettled(
       this.#nodes.live.map((node) => node.run(deadline, (client) => readCollection(client, name))),
     );

@@ -67,7 +67,7 @@ function textFormats(table: CollectionTable): string {
   return `${types.includes('date') ? ` set datestyle = 'ISO, YMD'` : ''}${types.includes('bytea') ? ' set bytea_output = hex' : ''}`;
 }
 
-const shardSql = (table: CollectionTable, prefix: string): string =>
+export const shardSql = (table: CollectionTable, prefix: string): string =>
   shardOfKeySql(keyTextSql(table, prefix), table);
 
 /**

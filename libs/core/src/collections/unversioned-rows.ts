@@ -7,8 +7,7 @@
  */
 import { quoteName, quoteTable, quoteText } from '../postgres/identifier.ts';
 import type { CollectionTable } from './definition.ts';
-import { shardOfKeySql } from './partition-sql.ts';
-import { keyTextSql, versionTable } from './trigger.ts';
+import { shardSql, versionTable } from './trigger.ts';
 
 export interface StampedTable extends CollectionTable {
   /** The column with the time of a row's last write. */
@@ -26,9 +25,6 @@ export function unversionedHlcSql({ collection, updatedAt }: StampedTable, alias
 
 const versionColumns =
   'rank, epoch, hlc, origin, counter, clock, seen, deleted, applied, shard, request, crdt';
-
-export const shardSql = (table: CollectionTable, alias: string): string =>
-  shardOfKeySql(keyTextSql(table, alias), table);
 
 const keys = (table: CollectionTable, prefix: string): string =>
   table.key.map(({ name }) => `${prefix}${quoteName(name)}`).join(', ');

@@ -68,12 +68,13 @@ export class RecordTransactions {
   async #order(id: string, deadline: Deadline): Promise<readonly Node[]> {
     for (const node of this.#nodes.anyOrder()) {
       try {
-        const found = await node.run(deadline, (client) => readRecord(client, id, ''));
-        if (found !== null) {
-          const collection = await node.run(deadline, (client) => readCollection(client, found.collection));
-          if (collection === null) continue;
-          return this.#nodes.inOrder(this.#placement.replicasOf(collection, found.shard as ShardNumber));
-        }
+        const found = await node.run(deadline, async (client) => {
+          const record = await readRecord(client, id, '');
+          const collection = record && (await readCollection(client, record.collection));
+          return collection && { collection, shard: record.shard as ShardNumber };
+        });
+        if (found !== null)
+          return this.#nodes.inOrder(this.#placement.replicasOf(found.collection, found.shard));
       } catch (cause) {
         if (!isNodeFailure(cause)) throw requestError(cause);
       }

@@ -33,8 +33,10 @@ export async function askSeats<T>(
   while (left.length > 0) {
     const [first] = left;
     try {
-      const mapped = await first!.run(deadline, hasMap);
-      if (!mapped) return [await first!.run(deadline, (client) => work(client, null))];
+      const all = await first!.run(deadline, async (client) =>
+        (await hasMap(client)) ? null : { listed: await work(client, null) },
+      );
+      if (all !== null) return [all.listed];
     } catch (cause) {
       if (!isNodeFailure(cause)) throw cause;
       lost = cause;

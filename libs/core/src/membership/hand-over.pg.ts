@@ -6,7 +6,7 @@ import { PgquorumError } from '../errors/error.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
-import { caughtUp, markNow, type Reached } from '../verify/catch-up.pg.ts';
+import { caughtUp, markNow, parkedPair, type Reached } from '../verify/catch-up.pg.ts';
 import { CollectionPass } from '../verify/collection-pass.pg.ts';
 import { emptyReport, kindsText } from '../verify/report.ts';
 
@@ -30,10 +30,8 @@ async function reach<T>(nodes: readonly ClusterNode[], work: (reached: Reached[]
   }
 }
 
-const namesOf = ({ address }: ClusterNode): Promise<string[]> =>
-  reach([{ address } as ClusterNode], async ([at]) =>
-    (await listCollections(at!.client as pg.ClientBase)).map(({ name }) => name),
-  );
+const namesOf = async ({ client }: Reached): Promise<string[]> =>
+  (await listCollections(client)).map(({ name }) => name);
 
 /** Resolves when the others have applied everything that is committed on the node now. Throws `not_ready`, which says who has not, when they do not get there. */
 export async function hasApplied(
@@ -41,8 +39,8 @@ export async function hasApplied(
   others: readonly ClusterNode[],
   signal: AbortSignal,
 ): Promise<void> {
-  const collections = await namesOf(node);
   await reach([node, ...others], async ([origin, ...targets]) => {
+    const collections = await namesOf(origin!);
     const marks = await markNow([origin!]);
     // Without collections there is nothing to wait for but the log itself.
     for (const collection of collections.length === 0 ? [''] : collections) {
@@ -50,7 +48,7 @@ export async function hasApplied(
       if (missing.length > 0)
         throw new PgquorumError(
           'not_ready',
-          `${missing.map(([from, to]) => (from === 'parked' ? `changes of ${collection} wait aside on ${to}` : `${to} has not applied what ${from} has written`)).join(', ')}`,
+          `${missing.map(([from, to]) => (from === parkedPair ? `changes of ${collection} wait aside on ${to}` : `${to} has not applied what ${from} has written`)).join(', ')}`,
         );
     }
   });
@@ -95,7 +93,7 @@ export async function hasAppliedTopic(
  */
 export async function compareAll(options: HandOverOptions): Promise<void> {
   const { nodes, logger } = options;
-  for (const collection of await namesOf(nodes[0]!)) {
+  for (const collection of await reach([nodes[0]!], ([first]) => namesOf(first!))) {
     const report = emptyReport();
     await using pass = await CollectionPass.open(
       { ...options, collection, deep: false, repair: { kind: 'merge' } },

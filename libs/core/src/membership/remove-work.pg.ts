@@ -243,10 +243,6 @@ async function joiningOf(clients: ReadonlyMap<string, pg.Client>): Promise<strin
 
 /** Of collections of which a node has only some shards: they have to be moved to others first. */
 async function refuseShards(client: pg.Client, node: string): Promise<void> {
-  const { rows } = await client.query<{ known: boolean }>(
-    `select to_regclass('pgquorum.shard_map') is not null as known`,
-  );
-  if (!rows[0]!.known) return;
   const placed = await client.query<{ collection: string }>(
     'select m.collection from pgquorum.shard_map m where $1 = any(m.replicas) or $1 = any(m.next) limit 1',
     [node],

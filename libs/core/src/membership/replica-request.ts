@@ -48,15 +48,18 @@ export const addJob = ({ name, url, zone, weight, allow }: AddRequest): StartedJ
   unit: 'keys',
 });
 
+/** How a node goes. */
+export type RemoveOptions = Omit<RemoveArguments, 'node'>;
+
 /** From query parameters. */
-export function parseRemove(node: string, query: Readonly<Record<string, unknown>>): RemoveArguments {
+export function parseRemove(query: Readonly<Record<string, unknown>>): RemoveOptions {
   const { lost, topics, ...others } = query;
   const [unknown] = Object.keys(others);
   if (unknown !== undefined) throw unknownField(unknown);
   if (lost !== undefined && lost !== 'true' && lost !== 'false') throw invalid('lost: must be true or false');
   if (topics !== undefined && topics !== 'keep' && topics !== 'delete')
     throw invalid('topics: must be keep or delete');
-  return { node, lost: lost === 'true', topics: topics ?? 'keep' };
+  return { lost: lost === 'true', topics: topics ?? 'keep' };
 }
 
 export const removeJob = (given: RemoveArguments): StartedJob => ({

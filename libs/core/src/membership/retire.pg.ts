@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { tellEvent } from '../events/tell.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
+import { holdsLockSql } from '../postgres/silent-holder.pg.ts';
 import { slotPrefix } from '../topology/names.ts';
 
 export interface Forgotten {
@@ -46,8 +47,7 @@ export async function retireNumbers(client: pg.Client, { name, lost }: Forgotten
 /** Sessions by what they hold: whoever has an edge, a copying or the noting of a position, and all that belong to it. */
 const endSql = `select pg_terminate_backend(l.pid, ${endWithinMs}) from pg_locks l, pgquorum.member m, unnest(array['edge', 'copy', 'note']) what, unnest(array['wal', 'kafka']) log,
     unnest(array['pgquorum ', 'pgquorum members of ']) whose
-  where m.name = $1 and l.locktype = 'advisory' and l.objsubid = 1 and l.granted and l.database = (select d.oid from pg_database d where d.datname = current_database())
-    and ((l.classid::bigint << 32) | l.objid::bigint) = hashtextextended(whose || what || ' ' || log || ' ' || m.number, 7308895164427563361)`;
+  where m.name = $1 and ${holdsLockSql(`hashtextextended(whose || what || ' ' || log || ' ' || m.number, 7308895164427563361)`)}`;
 
 /** On each survivor, once all of them have retired the numbers. */
 export async function forgetNode(client: pg.Client, cluster: string, { name }: Forgotten): Promise<void> {

@@ -5,9 +5,12 @@
  */
 import type pg from 'pg';
 
-/** Of sessions on this database that hold the lock of a key. $1 the key. */
-const holding = `l.locktype = 'advisory' and l.objsubid = 1 and l.granted and ((l.classid::bigint << 32) | l.objid::bigint) = $1::bigint
+/** Of sessions on this database that hold the advisory lock of a key: a condition on pg_locks l. `key` is an SQL expression. */
+export const holdsLockSql = (key: string): string =>
+  `l.locktype = 'advisory' and l.objsubid = 1 and l.granted and ((l.classid::bigint << 32) | l.objid::bigint) = ${key}
   and l.database = (select d.oid from pg_database d where d.datname = current_database())`;
+/** $1 the key. */
+const holding = holdsLockSql('$1::bigint');
 export const holderSql = `select l.pid, a.backend_start::text || a.state_change::text as heard from pg_locks l left join pg_stat_activity a on a.pid = l.pid where ${holding}`;
 /** Of all but the own session. */
 export const endHoldersSql = `select pg_terminate_backend(l.pid) from pg_locks l where ${holding} and l.pid <> pg_backend_pid()`;

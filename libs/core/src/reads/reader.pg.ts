@@ -1,7 +1,6 @@
 /** Reads by id at ONE, from the first live node of the shard that knows the key: the one that took the write, unless it has failed since. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import type { CollectionDirectory } from '../collections/directory.pg.ts';
+import { staleMapTries, type CollectionDirectory } from '../collections/directory.pg.ts';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
 import type { CollectionTable } from '../collections/definition.ts';
 import {
@@ -29,7 +28,6 @@ import { embeddingOfText, type EmbeddingView } from '../writes/embedding.ts';
 import type { ParsedItem } from '../writes/item.ts';
 import { modelOfRank } from '../writes/model.ts';
 import { statement } from '../writes/statements.ts';
-import { staleMapPauseMs, staleMapTries } from '../writes/writer.pg.ts';
 
 export interface StoredVector {
   readonly id: string;
@@ -150,8 +148,7 @@ export class Reader {
       staleTries += 1;
       if (staleTries > staleMapTries)
         throw new PgquorumError('stale_shard_map', 'the shards are moved faster than they can be read');
-      await sleep(staleMapPauseMs * (0.5 + Math.random()));
-      current = await this.#directory.refresh(collection.name, options.deadline);
+      current = await this.#directory.refreshSoon(collection.name, options.deadline);
       for (const item of stale) asked.set(item, 0);
       pending = [...pending, ...stale];
       orders = new Map(

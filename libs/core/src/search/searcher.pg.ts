@@ -2,11 +2,10 @@
  * The k nearest: from one node where every node holds every shard, else from the fewest live replicas that have all shards between them. Each of them is asked for its
  * shards alone, so what has not been cleaned away elsewhere yet (a departed shard, a write by SQL on a node that does not hold it) never shows, and no match comes twice.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
 import { metricOperators, typeSql } from '../collections/definition.ts';
-import type { CollectionDirectory } from '../collections/directory.pg.ts';
+import { staleMapTries, type CollectionDirectory } from '../collections/directory.pg.ts';
 import { embeddingColumn, idSql, metadataColumn } from '../collections/row-address.ts';
 import { versionTable } from '../collections/trigger.ts';
 import { sameKey } from '../collections/unversioned-rows.ts';
@@ -25,7 +24,6 @@ import { isNodeFailure, onFirst, type Nodes } from '../topology/nodes.pg.ts';
 import { versionView, type VersionColumns, type VersionView } from '../versioning/version-view.ts';
 import { embeddingOfText, textOfEmbedding, type EmbeddingView } from '../writes/embedding.ts';
 import type { ShardNumber } from '../versioning/version.ts';
-import { staleMapPauseMs, staleMapTries } from '../writes/writer.pg.ts';
 import { compileFilter } from './filter.ts';
 import { checkDirection, efSearchMax, scoreOf, type SearchRequest } from './request.ts';
 
@@ -141,8 +139,7 @@ export class Searcher {
               'stale_shard_map',
               'the shards are moved faster than they can be searched',
             );
-          await sleep(staleMapPauseMs * (0.5 + Math.random()));
-          collection = await this.#directory.refresh(given.name, search.deadline);
+          collection = await this.#directory.refreshSoon(given.name, search.deadline);
         }
         continue;
       }

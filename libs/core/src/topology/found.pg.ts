@@ -83,35 +83,26 @@ async function foundListed(options: FoundOptions): Promise<Founding> {
     for (const at of byName(options.nodes))
       await clients[at]!.query(`select pg_advisory_lock(${foundingLock})`);
     const views = await Promise.all(clients.map(readMembers));
-    const again = resolved(options, views);
-    if (again !== null) return again;
-    const members = joinMembers(views);
-    await checkFounding(options, clients, members);
-    return { kind: 'founded', nodes: await foundLocked(options, clients, members) };
+    return resolved(options, views) ?? { kind: 'founded', nodes: await foundLocked(options, clients, views) };
   } finally {
     await Promise.all(clients.map((client) => client.end().catch(() => undefined))); // the locks go with the connections
   }
 }
 
 /** Nobody begins to join while another one comes or goes. */
-async function checkFounding(
-  { nodes, check }: FoundOptions,
-  clients: readonly pg.Client[],
+function checkFounding(
+  { check }: FoundOptions,
+  known: readonly KnownNode[],
   members: readonly MemberRow[],
-): Promise<void> {
-  const joiners: string[] = [];
-  let fresh: string | null = null;
-  for (const [at, client] of clients.entries()) {
-    const { rows } = await client.query<{ joining: boolean }>(
-      'select joining_since is not null as joining from pgquorum.node',
-    );
-    if (rows[0] === undefined) fresh = nodes[at]!.name;
-    else if (rows[0].joining) joiners.push(nodes[at]!.name);
-  }
-  check?.(members, joiners);
+): void {
+  check?.(
+    members,
+    known.filter(({ identity }) => identity?.joining === true).map(({ name }) => name),
+  );
+  const fresh = known.findLast(({ identity }) => identity === null);
   const going = members.find(({ change, retired }) => change !== null && !retired);
-  if (fresh !== null && going !== undefined)
-    throw new PgquorumError('not_ready', `node ${fresh} can not join while node ${going.name} leaves`);
+  if (fresh !== undefined && going !== undefined)
+    throw new PgquorumError('not_ready', `node ${fresh.name} can not join while node ${going.name} leaves`);
 }
 
 /** Null when the list is as the nodes say. */
@@ -147,9 +138,13 @@ export async function withFoundingLocks<T>(
 async function foundLocked(
   options: FoundOptions,
   clients: readonly pg.Client[],
-  members: readonly MemberRow[],
+  views: readonly (readonly MemberRow[])[],
 ): Promise<ClusterNode[]> {
-  const known = await Promise.all(clients.map((client, at) => readKnown(client, options.nodes[at]!.name)));
+  const members = joinMembers(views);
+  const known = await Promise.all(
+    clients.map((client, at) => readKnown(client, { name: options.nodes[at]!.name, members: views[at]! })),
+  );
+  checkFounding(options, known, members);
   await adoptNumbers(clients, known);
   const numbered = assignNumbers(options.cluster, options.log, known);
   const joiners = joining(known);
@@ -202,12 +197,12 @@ async function createExtension(client: pg.Client): Promise<void> {
   }
 }
 
-async function readKnown(client: pg.Client, name: string): Promise<KnownNode> {
+async function readKnown(
+  client: pg.Client,
+  { name, members }: Pick<KnownNode, 'name' | 'members'>,
+): Promise<KnownNode> {
   const identity = await client.query<NonNullable<KnownNode['identity']>>(
     'select cluster, name, number, spare, zone, log, joining_since is not null as joining from pgquorum.node',
-  );
-  const members = await client.query<KnownNode['members'][number]>(
-    'select number, name, retired from pgquorum.member',
   );
   const collections = await client.query<{ count: number }>(
     'select count(*)::int as count from pgquorum.collection',
@@ -215,7 +210,7 @@ async function readKnown(client: pg.Client, name: string): Promise<KnownNode> {
   return {
     name,
     identity: identity.rows[0] ?? null,
-    members: members.rows,
+    members,
     collections: collections.rows[0]!.count,
   };
 }

@@ -10,19 +10,18 @@ export const slotPrefix = (cluster: string): string => `pgquorum_${forSlot(clust
 
 /** The slot on `origin` that `target` reads. */
 export const edgeSlot = (cluster: string, origin: NodeNumber, target: NodeNumber): string =>
-  `pgquorum_${forSlot(cluster)}_${origin}_${target}`;
+  `${slotPrefix(cluster)}${origin}_${target}`;
 
 /** The slot on `origin` that feeds its topic. */
-export const logSlot = (cluster: string, origin: NodeNumber): string =>
-  `pgquorum_${forSlot(cluster)}_${origin}_log`;
+export const logSlot = (cluster: string, origin: NodeNumber): string => `${slotPrefix(cluster)}${origin}_log`;
 
 /** The slot on `origin` that keeps changes for those who follow them (changes/anchor.pg.ts). */
 export const anchorSlot = (cluster: string, origin: NodeNumber): string =>
-  `pgquorum_${forSlot(cluster)}_${origin}_changes`;
+  `${slotPrefix(cluster)}${origin}_changes`;
 
 /** A temporary slot of one reading; `suffix` is in hex. At most 63 characters, whatever the cluster's name. */
 export const followSlot = (cluster: string, origin: NodeNumber, suffix: string): string =>
-  `pgquorum_${forSlot(cluster)}_${origin}_f_${suffix}`;
+  `${slotPrefix(cluster)}${origin}_f_${suffix}`;
 
 export const topicName = (cluster: string, originName: string): string => `pgquorum.${cluster}.${originName}`;
 

@@ -7,8 +7,7 @@
  * seen under it tells nothing. Hashes only find where to look: what is reported was looked at key by key (compare.ts). Pure.
  */
 import type { TargetTable } from '../apply/target-table.ts';
-import { shardOfKeySql } from '../collections/partition-sql.ts';
-import { keyTextSql, versionTable } from '../collections/trigger.ts';
+import { keyTextSql, shardSql, versionTable } from '../collections/trigger.ts';
 import { quoteName, quoteTable, quoteText } from '../postgres/identifier.ts';
 
 /** Buckets of a shard. */
@@ -112,7 +111,7 @@ export function viewsSql(table: TargetTable, deep: boolean): string {
 
 /** Rows without a version, $1 at most. */
 export const unversionedSql = (table: TargetTable): string =>
-  `select ${table.key.map(({ name }) => `t.${quoteName(name)}::text`).join(', ')}, (${shardOfKeySql(keyTextSql(table, 't.'), table)})::int
+  `select ${table.key.map(({ name }) => `t.${quoteName(name)}::text`).join(', ')}, (${shardSql(table, 't.')})::int
    from ${rowsOf(table)} t where not exists (select from ${versionTable(table)} v where ${sameKey(table, 'v')}) limit $1`;
 
 /** $1 shard, $2 buckets, $3 at most: keys that have open records and no version. */

@@ -2,8 +2,7 @@
  * Patches at ONE: on the first live node of the vector's shard, on the next one when it fails. A commit that may stand is done again under the same
  * request id and merges with it as one write; operations on CRDT fields only when the caller gave an idempotency key, since otherwise they would count twice.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { CollectionDirectory } from '../collections/directory.pg.ts';
+import { staleMapTries, type CollectionDirectory } from '../collections/directory.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { isStaleDefinition, isStaleMap, requestError } from '../postgres/request-error.ts';
 import { remainingMs } from '../postgres/session.pg.ts';
@@ -31,8 +30,6 @@ import {
   identify,
   outcomeUnknown,
   retryTransient,
-  staleMapPauseMs,
-  staleMapTries,
   type ItemResult,
   type WriteContext,
 } from './writer.pg.ts';
@@ -103,9 +100,8 @@ export class Patcher {
         if (isStaleMap(cause) && staleTries < staleMapTries) {
           staleTries += 1;
           tried.delete(node);
-          await sleep(staleMapPauseMs * (0.5 + Math.random()));
           const { collection, deadline } = context;
-          current = { ...context, collection: await this.#directory.refresh(collection.name, deadline) };
+          current = { ...context, collection: await this.#directory.refreshSoon(collection.name, deadline) };
           continue;
         }
         if (isStaleDefinition(cause)) this.#directory.forget(context.collection.name);

@@ -3,9 +3,8 @@
  * their shards' order. That is safe even when its commit may stand: both writes carry one request id and merge as one.
  */
 import { randomUUID } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { sentAs } from '../collections/definition.ts';
-import type { CollectionDirectory } from '../collections/directory.pg.ts';
+import { staleMapTries, type CollectionDirectory } from '../collections/directory.pg.ts';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
@@ -37,8 +36,6 @@ import {
 } from './transaction.pg.ts';
 
 const transientTries = 5;
-export const staleMapTries = 20;
-export const staleMapPauseMs = 25;
 
 export interface WriteContext {
   readonly collection: CollectionRow;
@@ -161,7 +158,10 @@ export class Writer {
     for (let groups = attempt.groups(); groups.length > 0; groups = attempt.groups()) {
       const now = current;
       await Promise.all(groups.map((group) => this.#writeGroup(now, group, attempt, results, onNode)));
-      if (attempt.isStale()) current = { ...current, collection: await this.#refreshed(context) };
+      if (attempt.isStale()) {
+        const { collection, deadline } = context;
+        current = { ...current, collection: await this.#directory.refreshSoon(collection.name, deadline) };
+      }
     }
     for (const item of attempt.leftOver)
       results.set(item.id, { id: item.id, error: attempt.outcomeOf(item) });
@@ -204,12 +204,6 @@ export class Writer {
   #nextNode(context: WriteContext, item: KeyItem, tried: ReadonlySet<Node>): Node | undefined {
     const names = this.#placement.replicasOf(context.collection, item.shard);
     return this.#nodes.inOrder(names, context.coordinator).find((node) => !tried.has(node));
-  }
-
-  /** A change of the map is on its way from node to node: the next try finds more of it. */
-  async #refreshed({ collection, deadline }: WriteContext): Promise<CollectionRow> {
-    await sleep(staleMapPauseMs * (0.5 + Math.random()));
-    return this.#directory.refresh(collection.name, deadline);
   }
 
   #resultOf(
