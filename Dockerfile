@@ -15,7 +15,8 @@ RUN npm ci --ignore-scripts
 COPY tsconfig.json tsconfig.build.json ./
 COPY libs libs
 COPY apps apps
-RUN npx tsc -p tsconfig.build.json
+COPY scripts/bundle.mjs scripts/
+RUN npx tsc -p tsconfig.build.json && node scripts/bundle.mjs
 
 FROM ${NODE_IMAGE}
 ENV NODE_ENV=production

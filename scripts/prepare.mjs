@@ -72,14 +72,18 @@ export function requireInstalled() {
   process.exit(1);
 }
 
-/** Compiles without type checking when a source, or the compiler's settings, changed since the last time. Ends the process when that fails. */
+/** Compiles and bundles, without type checking, when a source, or the compiler's settings, changed since the last time. Ends the process when that fails. */
 export async function buildWhatIsOld() {
   const sources = ['apps', 'libs', 'bench']
     .flatMap((folder) => filesBelow(join(projectRoot, folder)))
     .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts'));
-  const settings = ['tsconfig.json', 'tsconfig.build.json', 'node_modules/typescript/package.json'].map(
-    (file) => join(projectRoot, file),
-  );
+  const settings = [
+    'tsconfig.json',
+    'tsconfig.build.json',
+    'scripts/bundle.mjs',
+    'package-lock.json',
+    'node_modules/typescript/package.json',
+  ].map((file) => join(projectRoot, file));
   const state = createHash('sha256');
   for (const file of [...sources, ...settings].sort((a, b) => (a < b ? -1 : 1))) {
     const { size, mtimeMs } = statSync(file);
@@ -88,18 +92,18 @@ export async function buildWhatIsOld() {
   const fingerprint = state.digest('hex');
   if (existsSync(builtFrom) && readFileSync(builtFrom, 'utf8') === fingerprint) return;
   process.stderr.write('building\n');
-  const code = await runHere(
-    projectNode,
-    ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json', '--noCheck'],
-    { stdio: ['ignore', 2, 2] },
-  );
-  if (code !== 0) {
-    process.stderr.write('the build failed, see above\n');
-    process.exit(code);
-  }
+  await buildStep('node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json', '--noCheck');
+  await buildStep('scripts/bundle.mjs');
   removeOrphans(new Set(sources.map((file) => relative(projectRoot, file).replace(/\.ts$/, ''))));
   mkdirSync(dirname(builtFrom), { recursive: true });
   writeFileSync(builtFrom, fingerprint);
+}
+
+async function buildStep(...args) {
+  const code = await runHere(projectNode, args, { stdio: ['ignore', 2, 2] });
+  if (code === 0) return;
+  process.stderr.write('the build failed, see above\n');
+  process.exit(code);
 }
 
 /** What was compiled from a source that is gone would still be found by imports. */

@@ -123,7 +123,7 @@ async function run(combination: Combination, masters: Masters): Promise<void> {
   try {
     for (const app of [...replicators, gateway]) app.start();
     const ledger = await writeUnderFaults(masters.nodes, replicators, {
-      gateway: await gateway.listening(),
+      gateway: (await gateway.listening()).http,
       numbers,
     });
     await convergedMasters(masters.nodes, collection);

@@ -19,7 +19,7 @@ if (kafka.kind === 'unavailable') process.stderr.write(`skipped: Kafka (${kafka.
 const collection = 'docs';
 
 async function put(gateway: AppProcess): Promise<number> {
-  const answer = await fetch(`${await gateway.listening()}/v1/collections/${collection}`, {
+  const answer = await fetch(`${(await gateway.listening()).http}/v1/collections/${collection}`, {
     method: 'PUT',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ dimension: definition.dimension, shards: definition.shards }),

@@ -12,7 +12,7 @@ export class AppProcess {
   readonly #env: Readonly<Record<string, string>>;
   readonly #logFile: string;
   #child: ChildProcess | null = null;
-  #messages: { kind: string; http?: number }[] = [];
+  #messages: { kind: string; http?: number; grpc?: number }[] = [];
 
   constructor(app: 'replicator' | 'gateway', env: Readonly<Record<string, string>>, logFile: string) {
     this.#app = app;
@@ -43,11 +43,11 @@ export class AppProcess {
     this.#child = child;
   }
 
-  /** The address that a gateway says it listens on. */
-  async listening(): Promise<string> {
+  /** The addresses that a gateway says it listens on. */
+  async listening(): Promise<{ readonly http: string; readonly grpcPort: number }> {
     for (;;) {
       const found = this.#messages.find((message) => message.kind === 'listening');
-      if (found) return `http://127.0.0.1:${found.http!}`;
+      if (found) return { http: `http://127.0.0.1:${found.http!}`, grpcPort: found.grpc! };
       if (this.#child === null || this.#child.exitCode !== null)
         throw new Error(`the ${this.#app} ended before it listened; see ${this.#logFile}`);
       await Promise.race([once(this.#child, 'message'), once(this.#child, 'exit')]);

@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { extname, join, resolve as resolvePath } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import { projectRoot } from '../config/project-root.files.ts';
 import {
   ResolverFailure,
   resolverVersion,
@@ -19,8 +20,10 @@ import type { WorkerAnswer, WorkerQuestion } from './resolver-worker.process.ts'
 const extensions: ReadonlySet<string> = new Set(['.ts', '.mjs', '.js']);
 /** Starting a thread and loading a module may take longer than an answer. */
 const loadTimeoutMs = 30_000;
-/** This file is TypeScript in tests and JavaScript when built. */
-const workerFile = new URL(`./resolver-worker.process${extname(import.meta.url)}`, import.meta.url);
+/** This file is TypeScript in tests; when built it may be a part of an application's one file, the worker never is. */
+const workerFile = import.meta.url.endsWith('.ts')
+  ? new URL('./resolver-worker.process.ts', import.meta.url)
+  : pathToFileURL(join(projectRoot, 'dist/libs/core/src/conflicts/resolver-worker.process.js'));
 
 export interface ModuleLimits {
   readonly folder: string | undefined;
