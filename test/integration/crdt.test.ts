@@ -6,13 +6,13 @@ import { describe, expect, test } from '@jest/globals';
 import type { INestApplicationContext } from '@nestjs/common';
 import { createLogger } from '#core/observability/logger.process.ts';
 import { sharedKafka } from '#core/testing/broker.kafka.ts';
+import { changeLogs } from '#core/testing/change-logs.os.ts';
 import { freshNodes } from '#core/testing/fresh-nodes.pg.ts';
 import { eventually } from '#core/testing/wait.process.ts';
 import { startReplicator } from '../../apps/replicator/src/app.module.ts';
 import { settingsFor, startGateway } from './gateway-fixture.ts';
 
-const skipped = (process.env['PGQUORUM_TEST_SKIP'] ?? '').split(/[\s,]+/);
-const logs = (['wal', 'kafka'] as const).filter((log) => !skipped.includes(log));
+const logs = await changeLogs();
 const all = [0, 1, 2];
 const keys = Array.from({ length: 6 }, (_, at) => `k${at}`);
 const roundsOfAClient = 12;

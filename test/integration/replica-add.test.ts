@@ -3,14 +3,13 @@
  * node is killed in the middle.
  */
 import { expect, test } from '@jest/globals';
-import { kafkaAvailable } from '#core/testing/kafka-jars.os.ts';
+import { changeLogs, type LogName } from '#core/testing/change-logs.os.ts';
 import { eventually } from '#core/testing/wait.process.ts';
 import { Scene } from './membership/scene.ts';
 
-const kafka = await kafkaAvailable();
-if (kafka.kind === 'unavailable') process.stderr.write(`skipped: Kafka (${kafka.reason})\n`);
+const logs = await changeLogs(['kafka']);
 
-async function prepared(log: 'wal' | 'kafka'): Promise<Scene> {
+async function prepared(log: LogName): Promise<Scene> {
   const scene = await Scene.start({
     log,
     databases: 3,
@@ -26,7 +25,7 @@ async function prepared(log: 'wal' | 'kafka'): Promise<Scene> {
   return scene;
 }
 
-async function add(log: 'wal' | 'kafka'): Promise<void> {
+async function add(log: LogName): Promise<void> {
   await using scene = await prepared(log);
   const { name, url, zone } = scene.fresh.nodes[2]!;
   const users = scene.users('docs', [0, 1]);
@@ -85,14 +84,9 @@ async function add(log: 'wal' | 'kafka'): Promise<void> {
   );
 }
 
-test(
-  'a node is added through the WAL while users write, and the replicator is killed on the way',
-  () => add('wal'),
-  300_000,
-);
-(kafka.kind === 'available' ? test : test.skip)(
-  'a node is added through Kafka while users write, and the replicator is killed on the way',
-  () => add('kafka'),
+test.each(logs)(
+  'a node is added through %s while users write, and the replicator is killed on the way',
+  add,
   300_000,
 );
 

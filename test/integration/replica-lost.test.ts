@@ -4,19 +4,18 @@
  */
 import { expect, test } from '@jest/globals';
 import { sharedKafka } from '#core/testing/broker.kafka.ts';
-import { kafkaAvailable } from '#core/testing/kafka-jars.os.ts';
+import { changeLogs, type LogName } from '#core/testing/change-logs.os.ts';
 import { withMasters } from '#core/testing/masters.pg.ts';
 import { eventually } from '#core/testing/wait.process.ts';
 import { Scene } from './membership/scene.ts';
 import { topicsOf } from './membership/topics.ts';
 
-const kafka = await kafkaAvailable();
-if (kafka.kind === 'unavailable') process.stderr.write(`skipped: Kafka (${kafka.reason})\n`);
+const logs = await changeLogs(['wal']);
 
 const has = async (scene: Scene, node: number, id: string): Promise<boolean> =>
   (await scene.query(node, 'select from docs where id = $1', [id])).length === 1;
 
-async function lose(log: 'wal' | 'kafka'): Promise<void> {
+async function lose(log: LogName): Promise<void> {
   await withMasters({ count: 3 }, async (masters) => {
     await using scene = await Scene.start({ log, databases: 3, members: 3, masters, each: true });
     const [first, second, third] = scene.replicators;
@@ -99,9 +98,4 @@ async function lose(log: 'wal' | 'kafka'): Promise<void> {
   });
 }
 
-test('a node that is lost is declared so, through the WAL', () => lose('wal'), 300_000);
-(kafka.kind === 'available' ? test : test.skip)(
-  'a node that is lost is declared so, through Kafka, whose topic the others read to the end',
-  () => lose('kafka'),
-  300_000,
-);
+test.each(logs)('a node that is lost is declared so, through %s', lose, 300_000);

@@ -5,15 +5,14 @@
 import { expect, test } from '@jest/globals';
 import pg from 'pg';
 import { sharedKafka } from '#core/testing/broker.kafka.ts';
-import { kafkaAvailable } from '#core/testing/kafka-jars.os.ts';
+import { changeLogs, type LogName } from '#core/testing/change-logs.os.ts';
 import { eventually } from '#core/testing/wait.process.ts';
 import { Scene } from './membership/scene.ts';
 import { topicsOf } from './membership/topics.ts';
 
-const kafka = await kafkaAvailable();
-if (kafka.kind === 'unavailable') process.stderr.write(`skipped: Kafka (${kafka.reason})\n`);
+const logs = await changeLogs(['kafka']);
 
-async function remove(log: 'wal' | 'kafka'): Promise<void> {
+async function remove(log: LogName): Promise<void> {
   await using scene = await Scene.start({ log, databases: 3, members: 3 });
   scene.replicator.start();
   await scene.call('PUT', '/v1/collections/docs', { dimension: 3, shards: 4 });
@@ -145,12 +144,7 @@ async function remove(log: 'wal' | 'kafka'): Promise<void> {
   expect(await scene.query(2, `select to_regnamespace('pgquorum') as schema`)).toEqual([{ schema: null }]);
 }
 
-test('a node is removed while all are written, through the WAL', () => remove('wal'), 300_000);
-(kafka.kind === 'available' ? test : test.skip)(
-  'a node is removed while all are written, through Kafka, with its topics',
-  () => remove('kafka'),
-  300_000,
-);
+test.each(logs)('a node is removed while all are written, through %s, with its topics', remove, 300_000);
 
 test('the last node can not be removed, nor an unknown one, nor one that answers as lost', async () => {
   await using scene = await Scene.start({ log: 'wal', databases: 2, members: 2 });

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from '@jest/globals';
 import { sharedKafka } from '#core/testing/broker.kafka.ts';
+import { changeLogs } from '#core/testing/change-logs.os.ts';
 import { listeningLogger } from '#core/testing/cluster.pg.ts';
 import { freshNodes, type FreshNodes } from '#core/testing/fresh-nodes.pg.ts';
 import { eventually } from '#core/testing/wait.process.ts';
@@ -9,8 +10,7 @@ import { startReplicator } from '../../apps/replicator/src/app.module.ts';
 import { freshGateway, settingsFor, startGateway, type TestGateway } from './gateway-fixture.ts';
 import { GrpcClient } from './grpc-client.ts';
 
-const skipped = (process.env['PGQUORUM_TEST_SKIP'] ?? '').split(/[\s,]+/);
-const logs = (['wal', 'kafka'] as const).filter((log) => !skipped.includes(log));
+const logs = await changeLogs();
 const path = '/v1/replication/throttle';
 const rowBytes = 8000;
 const limit = 400_000;

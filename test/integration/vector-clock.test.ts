@@ -6,14 +6,14 @@ import { describe, expect, test } from '@jest/globals';
 import type { INestApplicationContext } from '@nestjs/common';
 import { createLogger } from '#core/observability/logger.process.ts';
 import { sharedKafka } from '#core/testing/broker.kafka.ts';
+import { changeLogs, type LogName } from '#core/testing/change-logs.os.ts';
 import { freshNodes } from '#core/testing/fresh-nodes.pg.ts';
 import { eventually } from '#core/testing/wait.process.ts';
 import { startReplicator } from '../../apps/replicator/src/app.module.ts';
 import { REPLICATION, type Replication } from '../../apps/replicator/src/tokens.ts';
 import { settingsFor, startGateway, type TestGateway } from './gateway-fixture.ts';
 
-const skipped = (process.env['PGQUORUM_TEST_SKIP'] ?? '').split(/[\s,]+/);
-const logs = (['wal', 'kafka'] as const).filter((log) => !skipped.includes(log));
+const logs = await changeLogs();
 const all = [0, 1, 2];
 
 interface World extends AsyncDisposable {
@@ -21,7 +21,7 @@ interface World extends AsyncDisposable {
   replicate(): Promise<INestApplicationContext>;
 }
 
-async function makeWorld(log: 'wal' | 'kafka'): Promise<World> {
+async function makeWorld(log: LogName): Promise<World> {
   const brokers = log === 'kafka' ? (await sharedKafka()).brokers : null;
   const fresh = await freshNodes({ count: 3 });
   const env = {

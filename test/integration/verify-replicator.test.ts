@@ -6,14 +6,14 @@ import { describe, expect, test } from '@jest/globals';
 import { createCollection } from '#core/collections/catalog.pg.ts';
 import { readJob, startJob } from '#core/jobs/store.pg.ts';
 import { sharedKafka } from '#core/testing/broker.kafka.ts';
+import { changeLogs, type LogName } from '#core/testing/change-logs.os.ts';
 import { testDefinition } from '#core/testing/cluster.pg.ts';
 import { withMasters, type Masters } from '#core/testing/masters.pg.ts';
 import { eventually } from '#core/testing/wait.process.ts';
 import { foundCluster } from '#core/topology/found.pg.ts';
 import { AppProcess } from './convergence/processes.ts';
 
-const skipped = (process.env['PGQUORUM_TEST_SKIP'] ?? '').split(/[\s,]+/);
-const logs = (['wal', 'kafka'] as const).filter((log) => !skipped.includes(log));
+const logs = await changeLogs(['wal']);
 
 describe.each(logs)('through %s', (log) => {
   test('what a master lost comes back by itself, tombstones go, and a job finds nothing left', async () => {
@@ -21,7 +21,7 @@ describe.each(logs)('through %s', (log) => {
   }, 240_000);
 });
 
-async function run(masters: Masters, log: (typeof logs)[number]): Promise<void> {
+async function run(masters: Masters, log: LogName): Promise<void> {
   const cluster = `verify-${randomUUID().slice(0, 8)}`;
   const nodes = masters.nodes.map(({ name, url, zone }) => ({ name, url, zone, weight: 1 }));
   const brokers = log === 'kafka' ? (await sharedKafka()).brokers : null;
