@@ -39,6 +39,8 @@ const timed = ['contract', 'integration', 'simulation', 'scenarios', 'containers
 /** Suites of timed files that run by themselves. */
 const apart = ['mixed', 'delayed'];
 const workersMax = 2;
+/** Of them those that mostly wait, for silence to be noticed or for an image to be built: one after the other beside the rest, which they hardly slow down. */
+const waiting = 'test/(integration/network-faults|containers/)';
 /** Files of random histories: what fails once has failed. */
 const once = /convergence|\/mixed\.test|simulation|single-writer|trigger-model|\/crdt\.test|\.property\./;
 const unsteadyMax = 3;
@@ -122,7 +124,18 @@ async function runSuites(names) {
   process.stderr.write(`\n=== ${names.join(', ')}\n`);
   const root = projectRoot.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&');
   const patterns = names.flatMap((name) => suites[name]).map((one) => `^${root}/${one}`);
-  const files = await runJest(title, [`--maxWorkers=${workersMax}`, '--testPathPatterns', ...patterns]);
+  const run = (which, workers, ignored) =>
+    runJest(`${title}${which}`, [
+      `--maxWorkers=${workers}`,
+      '--testPathIgnorePatterns',
+      '/node_modules/',
+      ignored,
+      '--testPathPatterns',
+      ...patterns,
+    ]);
+  const runs = [run('', workersMax, `^${root}/${waiting}`)];
+  if (areTimed) runs.push(run('-waiting', 1, `^(?!${root}/${waiting})`));
+  const files = (await Promise.all(runs)).flat();
   const failed = files.filter(({ failures }) => failures > 0);
   if (!areTimed || failed.length > unsteadyMax || failed.some(({ path }) => once.test(path))) return files;
   const again = [];
