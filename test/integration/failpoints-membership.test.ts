@@ -44,10 +44,7 @@ async function existingTables(scene: Scene): Promise<void> {
   }
 }
 
-/**
- * Users insert on both masters meanwhile. They do not meet on keys: a loser is kept with the columns that its table had when it lost, so a record of one that lost here
- * before the column came and there after it would differ.
- */
+/** Users write on both masters meanwhile, the same keys too: losers of before the column and of after it. */
 async function alter(scene: Scene, replicator: AppProcess): Promise<void> {
   const altering = await start(scene, 'ddl', {
     collection: 'items',
@@ -58,7 +55,8 @@ async function alter(scene: Scene, replicator: AppProcess): Promise<void> {
       for (const place of [0, 1])
         await scene.query(
           place,
-          `insert into items (id, embedding) values ('${place}-${at}', array_fill(1, array[8])::vector)`,
+          `insert into items (id, embedding) values ('${place}-${at}', array_fill(1, array[8])::vector), ('both-${at}', array_fill(${place} + 1, array[8])::vector)
+           on conflict (id) do update set embedding = excluded.embedding`,
         );
   };
   await scene.dies(replicator, 'ddl-committed', { during: insert });

@@ -8,6 +8,7 @@ import {
 } from '@nestjs/common';
 import type pg from 'pg';
 import { tendAnchor } from '#core/changes/anchor.pg.ts';
+import { completeRecords } from '#core/conflicts/complete-records.pg.ts';
 import { countOpenConflicts, forgetConflicts } from '#core/conflicts/forget.pg.ts';
 import { forgetDdl } from '#core/ddl/work.pg.ts';
 import { forgetEvents } from '#core/events/log.pg.ts';
@@ -49,6 +50,12 @@ export class HousekeepingRunner implements OnApplicationBootstrap, BeforeApplica
           await this.#forget(node, client);
           forgotAt = performance.now();
         }
+        const completed = await completeRecords(client);
+        if (completed > 0)
+          this.#replication.logger.info(
+            { node: node.name, records: completed },
+            'conflict records have the columns that their table has got',
+          );
         await this.#count(node, client);
         await this.#tend(node, client);
         await sleep(countEveryMs, undefined, { signal }).catch(() => undefined); // the loop's condition sees the abort

@@ -130,7 +130,7 @@ export class DriftingCluster implements AsyncDisposable {
         ),
         await this.sql(
           place,
-          `select key, loser_origin, loser_counter from pgquorum.conflict where collection = '${collection}' and state = 'open' order by 1, 2, 3`,
+          `select key, loser_origin, loser_counter, loser_row from pgquorum.conflict where collection = '${collection}' and state = 'open' order by 1, 2, 3`,
         ),
       ]);
     await eventually(

@@ -15,7 +15,7 @@ import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
 import type { ShardPlacement } from '../topology/shard-placement.ts';
 import type { ShardNumber } from '../versioning/version.ts';
 import { checkConflictId } from './query.ts';
-import { conflictJsonSql, type ConflictJson } from './record.ts';
+import { completedRecordSql, type ConflictJson } from './record.ts';
 
 /** Below Postgres's deadlock_timeout of a second, so that a deadlock ends here and not in a user's transaction. */
 const lockTimeoutMs = 400;
@@ -89,7 +89,7 @@ export async function readRecord(
   suffix: '' | ' for update',
 ): Promise<ConflictJson | null> {
   const found = await client.query<{ record: ConflictJson }>(
-    `select ${conflictJsonSql('c')} as record from pgquorum.conflict c where c.id = $1${suffix}`,
+    `select ${completedRecordSql('c')} as record from pgquorum.conflict c where c.id = $1${suffix}`,
     [id],
   );
   return found.rows[0]?.record ?? null;

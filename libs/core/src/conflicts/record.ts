@@ -69,6 +69,10 @@ export const conflictColumns: readonly string[] = [...plainColumns, ...bigintCol
 export const conflictJsonSql = (alias: string): string =>
   `jsonb_build_object(${[...plainColumns.map((name) => `'${name}', ${alias}.${name}`), ...bigintColumns.map((name) => `'${name}', ${alias}.${name}::text`)].join(', ')})`;
 
+/** The same with the columns that its table may have got since (complete-records.pg.ts), for whoever writes the row. */
+export const completedRecordSql = (alias: string): string =>
+  `${conflictJsonSql(alias)} || jsonb_build_object('loser_row', pgquorum.completed_row(${alias}.collection, ${alias}.loser_row))`;
+
 /** How far a record is. */
 export type RecordState = {
   readonly state: ConflictState;

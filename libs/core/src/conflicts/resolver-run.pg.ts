@@ -9,7 +9,7 @@ import { PgquorumError } from '../errors/error.ts';
 import { sqlStateOf, isConnectionError } from '../postgres/sqlstate.ts';
 import { compareVersions, type Version } from '../versioning/version.ts';
 import { LockedKey, type LockedVersion, type RowTexts } from './locked-key.pg.ts';
-import { conflictJsonSql, recordFromJson, type ConflictJson } from './record.ts';
+import { completedRecordSql, recordFromJson, type ConflictJson } from './record.ts';
 import { resolveLocked, type ResolvedRow } from './resolution.pg.ts';
 import { keepAttempt } from './resolver-attempt.pg.ts';
 import { rowValues, verdictOf, type Exactness } from './resolver-values.ts';
@@ -80,7 +80,7 @@ async function readCompeting(
   locked: LockedKey,
 ): Promise<Competing | null> {
   const { rows } = await client.query<{ record: ConflictJson }>(
-    `select ${conflictJsonSql('c')} as record from pgquorum.conflict c where c.collection = $1 and c.key = $2 and c.state = 'open' order by c.id for update`,
+    `select ${completedRecordSql('c')} as record from pgquorum.conflict c where c.collection = $1 and c.key = $2 and c.state = 'open' order by c.id for update`,
     [table.collection, keyText(key)],
   );
   const winner = locked.version;
