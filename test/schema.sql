@@ -95,6 +95,73 @@ CREATE FUNCTION pgquorum.clock_join(a jsonb, b jsonb) RETURNS jsonb
 COMMENT ON FUNCTION pgquorum.clock_join(a jsonb, b jsonb) IS 'The greater of each entry.';
 
 --
+-- Name: complete_record(); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.complete_record() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  new.loser_row := pgquorum.completed_row(new.collection, new.loser_row);
+  return new;
+end
+$$;
+
+--
+-- Name: FUNCTION complete_record(); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.complete_record() IS 'Gives a record the columns that its row did not bring.';
+
+--
+-- Name: completed_row(text, jsonb); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.completed_row(collection text, loser jsonb) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  relation regclass;
+  lacking record;
+  value text;
+begin
+  if loser is null then return null; end if;
+  select to_regclass(format('%I.%I', c.table_schema, c.table_name)) into relation from pgquorum.collection c where c.name = completed_row.collection;
+  if relation is null then return loser; end if;
+  -- A column that is being added is waited for, and the next one waits for this transaction: a record is either complete, or seen by who completes those that are there.
+  execute format('lock table %s in access share mode', relation);
+  for lacking in
+    select a.attname as name, format_type(a.atttypid, a.atttypmod) as type, a.atthasmissing as stood, (a.attmissingval::text::text[])[1] as standing,
+      a.attnotnull as required, pg_get_expr(d.adbin, d.adrelid) as given
+    from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' and a.attidentity = '' and not loser ? a.attname
+    order by a.attnum
+  loop
+    if lacking.stood then
+      value := lacking.standing;
+    elsif lacking.given is null then
+      continue when lacking.required;
+      value := null;
+    else
+      -- Constants alone: any other default is another one for each row, and on each master.
+      continue when lacking.given !~* $re$^\(?(?:-?\d[\d.]*|true|false|null|e?'(?:[^']|'')*'|array\[\])\)?(?:::[\w ."()\[\],]+)*$$re$;
+      execute format('select case when d.v is null then null else format(''%%s'', d.v) end from (select (%s)::%s as v) d', lacking.given, lacking.type) into value;
+    end if;
+    loser := loser || jsonb_build_object(lacking.name, value);
+  end loop;
+  return loser;
+end
+$_$;
+
+--
+-- Name: FUNCTION completed_row(collection text, loser jsonb); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.completed_row(collection text, loser jsonb) IS 'The row of a conflict record with the columns that its table has got since, as they were given to rows that stood there. Columns that are gone stay.';
+
+--
 -- Name: conflict_event(); Type: FUNCTION; Schema: pgquorum; Owner: -
 --
 
@@ -1453,6 +1520,8 @@ CREATE TABLE pgquorum.job (
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     secret jsonb,
+    on_cancel text DEFAULT 'ends'::text NOT NULL,
+    CONSTRAINT job_on_cancel CHECK ((on_cancel = ANY (ARRAY['ends'::text, 'takes back'::text, 'refused'::text]))),
     CONSTRAINT job_state CHECK ((state = ANY (ARRAY['waiting'::text, 'running'::text, 'done'::text, 'failed'::text, 'cancelled'::text])))
 );
 
@@ -1499,6 +1568,12 @@ COMMENT ON COLUMN pgquorum.job.due_at IS 'Not run before: the pause after a fail
 COMMENT ON COLUMN pgquorum.job.secret IS 'Arguments that hold passwords; gone when the job has ended.';
 
 --
+-- Name: COLUMN job.on_cancel; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.job.on_cancel IS 'ends: as it is; takes back: it is run once more, to undo what it has done; refused: it has begun what can not be undone.';
+
+--
 -- Name: member; Type: TABLE; Schema: pgquorum; Owner: -
 --
 
@@ -1511,6 +1586,7 @@ CREATE TABLE pgquorum.member (
     url text,
     weight double precision DEFAULT 1 NOT NULL,
     change text,
+    change_job uuid,
     CONSTRAINT member_change CHECK ((change = ANY (ARRAY['leaving'::text, 'lost'::text])))
 );
 
@@ -1531,6 +1607,12 @@ COMMENT ON COLUMN pgquorum.member.url IS 'Where processes whose list does not ha
 --
 
 COMMENT ON COLUMN pgquorum.member.change IS 'leaving: it is being removed; lost: an operator has declared that it will not come back. Then its numbers are retired.';
+
+--
+-- Name: COLUMN member.change_job; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.member.change_job IS 'The job that changes it: the last one that was asked for. Another one neither goes on nor takes anything back.';
 
 --
 -- Name: migration; Type: TABLE; Schema: pgquorum; Owner: -
@@ -1670,6 +1752,21 @@ CREATE TABLE pgquorum.pulse (
 --
 
 COMMENT ON TABLE pgquorum.pulse IS 'How far this node''s dots were at each heartbeat of the last hour: tells how many changes a peer is behind.';
+
+--
+-- Name: record_shape; Type: TABLE; Schema: pgquorum; Owner: -
+--
+
+CREATE TABLE pgquorum.record_shape (
+    collection text NOT NULL,
+    columns text[] NOT NULL
+);
+
+--
+-- Name: TABLE record_shape; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON TABLE pgquorum.record_shape IS 'The table and columns for which the conflict records of a collection were last completed here.';
 
 --
 -- Name: remembered; Type: TABLE; Schema: pgquorum; Owner: -
@@ -2151,6 +2248,13 @@ ALTER TABLE ONLY pgquorum.pulse
     ADD CONSTRAINT pulse_pkey PRIMARY KEY (at);
 
 --
+-- Name: record_shape record_shape_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
+--
+
+ALTER TABLE ONLY pgquorum.record_shape
+    ADD CONSTRAINT record_shape_pkey PRIMARY KEY (collection);
+
+--
 -- Name: remembered remembered_pkey; Type: CONSTRAINT; Schema: pgquorum; Owner: -
 --
 
@@ -2336,6 +2440,14 @@ CREATE INDEX request_at ON pgquorum.request USING btree (at);
 CREATE TRIGGER conflict_advanced AFTER UPDATE ON pgquorum.conflict FOR EACH ROW WHEN (((new.state IS DISTINCT FROM old.state) OR (new.state_hlc IS DISTINCT FROM old.state_hlc))) EXECUTE FUNCTION pgquorum.conflict_event();
 
 ALTER TABLE pgquorum.conflict ENABLE ALWAYS TRIGGER conflict_advanced;
+
+--
+-- Name: conflict conflict_completed; Type: TRIGGER; Schema: pgquorum; Owner: -
+--
+
+CREATE TRIGGER conflict_completed BEFORE INSERT ON pgquorum.conflict FOR EACH ROW WHEN ((new.loser_row IS NOT NULL)) EXECUTE FUNCTION pgquorum.complete_record();
+
+ALTER TABLE pgquorum.conflict ENABLE ALWAYS TRIGGER conflict_completed;
 
 --
 -- Name: conflict conflict_found; Type: TRIGGER; Schema: pgquorum; Owner: -

@@ -163,6 +163,58 @@ test('a job whose cancelling its runner did not live to see is cancelled by the 
   expect(begun).toBe(0);
 });
 
+test('a job that has something to take back is run for it when it is cancelled, running or waiting, until it is done', async () => {
+  const took: unknown[] = [];
+  let fails = true;
+  const work: JobWork = async (handle) => {
+    if (!handle.takesBack) {
+      await handle.report({ done: 1, unit: 'steps' }, { step: 1 });
+      return untilAborted(handle);
+    }
+    took.push(handle.checkpoint);
+    if (fails) {
+      fails = false;
+      throw new PgquorumError('node_unreachable', 'node n9: no connection');
+    }
+    return 'nothing is left';
+  };
+  const waiting = await startJob(db, { kind: 'two-sided', arguments: {}, takesBack: true });
+  expect(await cancelJob(db, waiting.id)).toMatchObject({ state: 'waiting', cancelRequested: true });
+  const stop = run({ 'two-sided': work });
+  expect(await reaches(waiting.id, 'cancelled')).toMatchObject({ error: null, result: null });
+  expect(took).toEqual([null, null]);
+  const { id } = await startJob(db, { kind: 'two-sided', arguments: {}, takesBack: true });
+  await eventually('it has begun', async () => (await job(id)).progress.done === 1);
+  expect(await cancelJob(db, id)).toMatchObject({ state: 'running', cancelRequested: true });
+  expect(await reaches(id, 'cancelled')).toMatchObject({ error: null, result: null });
+  expect(took).toEqual([null, null, { step: 1 }]);
+  await stop();
+});
+
+test('before what can not be taken back either cancelling is refused or the work ends, never both or neither', async () => {
+  const gate = Promise.withResolvers<void>();
+  let beyond = 0;
+  run({
+    last: async (handle) => {
+      if (handle.takesBack) return;
+      if ((handle.arguments as { waits: boolean }).waits) await gate.promise;
+      await handle.reportLast({ done: 1, unit: 'steps' }, { step: 'last' });
+      beyond += 1;
+      if (!(handle.arguments as { waits: boolean }).waits) await gate.promise;
+    },
+  });
+  const early = await startJob(db, { kind: 'last', arguments: { waits: true }, takesBack: true });
+  const late = await startJob(db, { kind: 'last', arguments: { waits: false }, takesBack: true });
+  await reaches(early.id, 'running');
+  await eventually('one is beyond it', () => Promise.resolve(beyond === 1));
+  await cancelJob(db, early.id);
+  await expect(cancelJob(db, late.id)).rejects.toMatchObject({ code: 'job_irrevocable' });
+  gate.resolve();
+  await reaches(early.id, 'cancelled');
+  await reaches(late.id, 'done');
+  expect(beyond).toBe(1);
+});
+
 test('two runners share the work, run no job twice, and no more at once than each may', async () => {
   const runs = new Map<string, number>();
   const now = [0, 0];

@@ -121,7 +121,9 @@ test('a node that is down is named in the report, and the others are compared', 
     arguments: { repair: 'merge' },
     checkpoint: null,
     signal: new AbortController().signal,
+    takesBack: false,
     report: () => Promise.resolve(),
+    reportLast: () => Promise.resolve(),
   };
   expect(await work(job, { home: n1!, nodes: [n1!, n2!, lost] })).toMatchObject({
     unreachable: ['n3'],

@@ -20,6 +20,8 @@ export async function runVerify(
     arguments: request,
     checkpoint,
     signal,
+    takesBack: false,
+    reportLast: () => Promise.reject(new Error('a verification takes nothing back')),
     report: (progress, kept) => {
       signal.throwIfAborted();
       // As the database keeps it.

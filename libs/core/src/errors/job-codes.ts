@@ -39,6 +39,13 @@ export const jobCodes = {
     'The job was cancelled',
     'Somebody asked for its end with DELETE /v1/jobs/{id}. Ask for the work again when it is wanted.',
   ),
+  job_irrevocable: entry(
+    409,
+    'FAILED_PRECONDITION',
+    false,
+    'The job can not be cancelled any more',
+    'It has begun what can not be taken back: half of it would be worse than all of it. It goes on until it is done.',
+  ),
   job_abandoned: entry(
     500,
     'INTERNAL',

@@ -29,10 +29,17 @@ export interface JobHandle {
   readonly checkpoint: unknown;
   /** Aborted when the job is cancelled, its runner stops, or its lock is lost: the work ends soon after, and throws. */
   readonly signal: AbortSignal;
+  /** It was cancelled, and is run to take back what it has done: only those are that were started so, and never with a signal that cancelling has aborted. */
+  readonly takesBack: boolean;
   /** Kept durably when it resolves, if there is a checkpoint; progress alone is written now and then. Throws once the signal is aborted. */
   report(
     progress: { readonly done: number; readonly total?: number | undefined; readonly unit: string },
     checkpoint?: unknown,
+  ): Promise<void>;
+  /** The same before what can not be taken back: throws `job_cancelled` if somebody has cancelled it; when it resolves cancelling is refused with `job_irrevocable`. */
+  reportLast(
+    progress: { readonly done: number; readonly total?: number | undefined; readonly unit: string },
+    checkpoint: unknown,
   ): Promise<void>;
 }
 

@@ -41,6 +41,7 @@ interface Claimed {
   readonly secret: unknown;
   readonly checkpoint: unknown;
   readonly state: string;
+  readonly takesBack: boolean;
 }
 
 type Ending = 'cancelled' | 'stopping' | 'lost';
@@ -74,10 +75,10 @@ export async function runJob(options: RunOptions, stop: AbortSignal): Promise<vo
 async function claim(client: pg.Client, id: string): Promise<Claimed | null> {
   const { rows } = await client.query<Claimed>(
     `update pgquorum.job j set updated_at = clock_timestamp(), deaths = j.deaths + (j.state = 'running')::integer,
-       state = case when j.cancel_requested then 'cancelled' when j.state = 'running' and j.deaths >= ${deathsMax} then 'failed' else 'running' end,
-       error = case when not j.cancel_requested and j.state = 'running' and j.deaths >= ${deathsMax} then $2::jsonb else j.error end
+       state = case when j.cancel_requested and j.on_cancel = 'ends' then 'cancelled' when j.state = 'running' and j.deaths >= ${deathsMax} then 'failed' else 'running' end,
+       error = case when not (j.cancel_requested and j.on_cancel = 'ends') and j.state = 'running' and j.deaths >= ${deathsMax} then $2::jsonb else j.error end
      where j.id = $1 and (j.state = 'running' or (j.state = 'waiting' and j.due_at <= clock_timestamp()))
-     returning j.kind, j.arguments, j.secret, j.checkpoint, j.state`,
+     returning j.kind, j.arguments, j.secret, j.checkpoint, j.state, j.cancel_requested and j.on_cancel = 'takes back' as "takesBack"`,
     [
       id,
       JSON.stringify(
@@ -142,7 +143,7 @@ class JobRun {
           'select j.cancel_requested as asked from pgquorum.job j where j.id = $1',
           [this.#options.id],
         );
-        if (rows[0]?.asked !== false && !over.aborted) this.#end('cancelled');
+        if (rows[0]?.asked !== false && !this.#claimed.takesBack && !over.aborted) this.#end('cancelled');
       } catch {
         if (!over.aborted) this.#end('lost');
       }
@@ -159,13 +160,31 @@ class JobRun {
       secret: this.#claimed.secret,
       checkpoint: this.#claimed.checkpoint,
       signal,
+      takesBack: this.#claimed.takesBack,
       report: (progress, checkpoint) => this.#report(progress, checkpoint),
+      reportLast: async (progress, checkpoint) => {
+        await this.#refuseCancel();
+        await this.#report(progress, checkpoint);
+      },
     };
     const working = works[this.#claimed.kind]!(job, { home, nodes }).then(
       (result) => ({ result }),
       (failure: unknown) => ({ failure }),
     );
     return Promise.race([working, this.#leftBehind.promise]);
+  }
+
+  /** This or a cancelling is first: both write the row. */
+  async #refuseCancel(): Promise<void> {
+    this.#abort.signal.throwIfAborted();
+    const refused = await this.#client.query(
+      `update pgquorum.job j set on_cancel = 'refused' where j.id = $1 and j.state = 'running' and not j.cancel_requested`,
+      [this.#options.id],
+    );
+    if (refused.rowCount === 0) {
+      this.#end('cancelled');
+      this.#abort.signal.throwIfAborted();
+    }
   }
 
   async #report(progress: Parameters<JobHandle['report']>[0], checkpoint: unknown): Promise<void> {
@@ -193,10 +212,17 @@ class JobRun {
     const { id } = this.#options;
     if ('result' in outcome) failpoint('job-worked');
     if ('result' in outcome)
-      return this.#write(`state = 'done', error = null, result = $2::jsonb`, [
-        JSON.stringify(outcome.result ?? null),
-      ]);
-    if (this.#ending === 'cancelled') return this.#write(`state = 'cancelled', error = null`, []);
+      return this.#claimed.takesBack
+        ? this.#write(`state = 'cancelled', error = null`, [])
+        : this.#write(`state = 'done', error = null, result = $2::jsonb`, [
+            JSON.stringify(outcome.result ?? null),
+          ]);
+    // What has something to take back is run once more.
+    if (this.#ending === 'cancelled')
+      return this.#write(
+        `state = case when j.on_cancel = 'takes back' then 'waiting' else 'cancelled' end, error = null`,
+        [],
+      );
     if (this.#ending === 'stopping') return this.#write(`state = 'waiting'`, []);
     const { failure } = outcome;
     const error = errorOf(failure);

@@ -21,20 +21,23 @@ export interface JobRequest {
   readonly unit?: string;
   /** Of the arguments what nobody may see: kept until the job has ended. */
   readonly secret?: unknown;
+  /** Cancelling it is work too: it takes back what it has done (JobHandle.takesBack). */
+  readonly takesBack?: boolean;
 }
 
 /** Makes `client`'s node the job's home. */
 export async function startJob(
   client: Client,
-  { kind, arguments: given, unit, secret }: JobRequest,
+  { kind, arguments: given, unit, secret, takesBack }: JobRequest,
 ): Promise<Job> {
   const { rows } = await client.query<Job>(
-    `insert into pgquorum.job as j (kind, arguments, progress, secret) values ($1, $2::jsonb, $3::jsonb, $4::jsonb) returning ${jobColumns}`,
+    `insert into pgquorum.job as j (kind, arguments, progress, secret, on_cancel) values ($1, $2::jsonb, $3::jsonb, $4::jsonb, $5) returning ${jobColumns}`,
     [
       kind,
       JSON.stringify(given ?? null),
       JSON.stringify({ done: 0, total: null, unit: unit ?? 'steps' }),
       secret === undefined ? null : JSON.stringify(secret),
+      takesBack === true ? 'takes back' : 'ends',
     ],
   );
   return rows[0]!;
@@ -58,16 +61,19 @@ export async function listJobs(client: Client, query: JobQuery): Promise<Job[]> 
   return rows;
 }
 
-/** A waiting job is cancelled at once, a running one is told to end. Null when there is none; an error when it has ended otherwise. */
+/** A waiting job is cancelled at once, unless it has something to take back; a running one is told to end. Null when there is none; an error when it has ended otherwise, or can not be cancelled. */
 export async function cancelJob(client: Client, id: string): Promise<Job | null> {
   const { rows } = await client.query<Job>(
-    `update pgquorum.job j set cancel_requested = true, updated_at = clock_timestamp(), state = case when j.state = 'waiting' then 'cancelled' else j.state end
-     where j.id = $1 and j.state in ('waiting', 'running') returning ${jobColumns}`,
+    `update pgquorum.job j set cancel_requested = true, updated_at = clock_timestamp(), due_at = case when j.state = 'waiting' then clock_timestamp() else j.due_at end,
+       state = case when j.state = 'waiting' and j.on_cancel = 'ends' then 'cancelled' else j.state end
+     where j.id = $1 and j.state in ('waiting', 'running') and j.on_cancel <> 'refused' returning ${jobColumns}`,
     [id],
   );
   const found = rows[0] ?? (await readJob(client, id));
   if (found !== null && isFinished(found.state) && found.state !== 'cancelled')
     throw new PgquorumError('job_finished', `job ${id} is ${found.state}`);
+  if (found !== null && rows.length === 0 && !isFinished(found.state))
+    throw new PgquorumError('job_irrevocable', `job ${id}`);
   return found;
 }
 

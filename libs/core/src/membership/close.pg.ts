@@ -13,11 +13,12 @@ import { sqlStateOf } from '../postgres/sqlstate.ts';
 const lockMs = 1000;
 const triggerName = 'pgquorum_refuse';
 
-/** Throws `table_busy` while a long transaction has written. `why` is what users are told. May be repeated. */
-export async function closeNode(client: pg.Client, node: string, why: string): Promise<void> {
-  await client.query('begin');
-  try {
-    await client.query(`set local lock_timeout = ${lockMs}`);
+type Step = (client: pg.Client) => Promise<void>;
+
+/** Throws `table_busy` while a long transaction has written. `why` is what users are told. `check` is in the same transaction, before. May be repeated. */
+export async function closeNode(client: pg.Client, node: string, why: string, check?: Step): Promise<void> {
+  await alone(client, `node ${node} can not be closed to writes yet`, async () => {
+    await check?.(client);
     const role = (await client.query<{ role: string }>('select session_user::text as role')).rows[0]!.role;
     for (const { table } of await listCollections(client)) {
       const versions = versionTable(table);
@@ -31,11 +32,30 @@ export async function closeNode(client: pg.Client, node: string, why: string): P
       );
       await client.query(`alter table ${versions} enable always trigger ${triggerName}`);
     }
+  });
+}
+
+/** Users may write again. `first` is in the same transaction. Throws `table_busy` while somebody holds a table. May be repeated. */
+export async function openNode(client: pg.Client, node: string, first: Step): Promise<void> {
+  await alone(client, `node ${node} can not be opened to writes yet`, async () => {
+    await first(client);
+    const { rows } = await client.query<{ versions: string }>(
+      'select t.tgrelid::regclass::text as versions from pg_trigger t where t.tgname = $1 and not t.tgisinternal order by 1',
+      [triggerName],
+    );
+    for (const { versions } of rows) await client.query(`drop trigger ${triggerName} on ${versions}`);
+  });
+}
+
+async function alone(client: pg.Client, busy: string, work: () => Promise<void>): Promise<void> {
+  await client.query('begin');
+  try {
+    await client.query(`set local lock_timeout = ${lockMs}`);
+    await work();
     await client.query('commit');
   } catch (cause) {
     await client.query('rollback').catch(() => undefined); // the connection may be what failed
-    if (sqlStateOf(cause) === '55P03')
-      throw new PgquorumError('table_busy', `node ${node} can not be closed to writes yet`, { cause });
+    if (sqlStateOf(cause) === '55P03') throw new PgquorumError('table_busy', busy, { cause });
     throw cause;
   }
 }

@@ -7,6 +7,9 @@
  * Lost. What only some had of it will never be sent again, so the others compare themselves and merge whole states both ways; before, with Kafka, they read its topic
  * to the end. Its edges end first, or it could come back half-way.
  *
+ * Until the numbers are retired a cancelled job takes back what it did (take-back.pg.ts); from then on cancelling is refused. Of several jobs for one node the last one that marked
+ * it goes on, and the others end.
+ *
  * Then both: its numbers are retired everywhere, then slots and rows that concern it go, and on a node that left the schema. While that is done processes begin anew
  * without it; its address is kept in pgquorum.member until the end.
  */
@@ -24,6 +27,7 @@ import { isRemoved, joinMembers, type MemberRow } from './members.ts';
 import { readMembers } from './members.pg.ts';
 import type { RemoveArguments } from './replica-request.ts';
 import { forgetNode, retireNumbers } from './retire.pg.ts';
+import { checkMark, checkWanted, takeBackMark } from './take-back.pg.ts';
 
 export interface RemoveWorkOptions {
   readonly cluster: string;
@@ -48,15 +52,16 @@ const reachWithinMs = 5000;
 
 export const removeReplicaWork =
   (options: RemoveWorkOptions): JobWork =>
-  async (job, { nodes }) => {
-    const removal = new Removal(options, job, nodes);
+  async (job, { home, nodes }) => {
+    const removal = new Removal(options, job, { home, nodes });
+    if (job.takesBack) return removal.takeBack();
     let next: Step = (job.checkpoint as Checkpoint | null)?.next ?? 'mark';
     while (next !== 'done') {
       await removal.run(next);
       next = steps[steps.indexOf(next) + 1]!;
-      await job.report({ done: steps.indexOf(next), total: steps.length - 1, unit: 'steps' }, {
-        next,
-      } satisfies Checkpoint);
+      const progress = { done: steps.indexOf(next), total: steps.length - 1, unit: 'steps' };
+      const checkpoint: Checkpoint = { next };
+      await (next === 'retire' ? job.reportLast(progress, checkpoint) : job.report(progress, checkpoint));
     }
     return removal.result;
   };
@@ -65,13 +70,19 @@ class Removal {
   readonly #options: RemoveWorkOptions;
   readonly #job: JobHandle;
   readonly #given: RemoveArguments;
+  readonly #home: ClusterNode;
   readonly #nodes: readonly ClusterNode[];
   #topics: readonly string[] = [];
 
-  constructor(options: RemoveWorkOptions, job: JobHandle, nodes: readonly ClusterNode[]) {
+  constructor(
+    options: RemoveWorkOptions,
+    job: JobHandle,
+    { home, nodes }: { readonly home: ClusterNode; readonly nodes: readonly ClusterNode[] },
+  ) {
     this.#options = options;
     this.#job = job;
     this.#given = job.arguments as RemoveArguments;
+    this.#home = home;
     this.#nodes = nodes;
   }
 
@@ -125,22 +136,33 @@ class Removal {
     const survivors = await this.#survivors();
     const marked = lost ? survivors : [...survivors, leaver];
     await withFoundingLocks(marked, async (clients) => {
+      // Somebody else may have taken it back, if this runner froze.
+      await on(this.#home, (client) => checkWanted(client, this.#job.id));
       const views = await Promise.all([...clients.values()].map(readMembers));
       checkAlone(this.#given, joinMembers(views), await joiningOf(clients));
       for (const client of clients.values()) await refuseShards(client, node);
       for (const client of clients.values())
         await client.query(
-          'update pgquorum.member set change = $2, url = coalesce(url, $3) where name = $1 and not spare and not retired',
-          [node, lost ? 'lost' : 'leaving', leaver.address.url],
+          'update pgquorum.member set change = $2, url = coalesce(url, $3), change_job = $4 where name = $1 and not spare and not retired',
+          [node, lost ? 'lost' : 'leaving', leaver.address.url, this.#job.id],
         );
     });
+  }
+
+  /** It may not be marked yet, by this job or by any other. */
+  async takeBack(): Promise<void> {
+    const { lost, node } = this.#given;
+    const survivors = await this.#survivors();
+    const leaver = this.#leaver;
+    const marked = lost || leaver === undefined ? survivors : [...survivors, leaver];
+    await withFoundingLocks(marked, (clients) => takeBackMark(clients, { node, job: this.#job.id, lost }));
   }
 
   async #handOver(): Promise<void> {
     const leaver = this.#known();
     // While it is still written, so that users have to go elsewhere for a short time only.
     await hasApplied(leaver, await this.#survivors(), this.#job.signal);
-    await on(leaver, (client) => closeNode(client, leaver.name, 'it is being removed'));
+    await this.#close(leaver);
   }
 
   async #closed(): Promise<void> {
@@ -148,9 +170,16 @@ class Removal {
     const survivors = await this.#survivors();
     const options = this.#handing([...survivors, leaver]);
     // Those that were made since, by a process that did not know yet.
-    await on(leaver, (client) => closeNode(client, leaver.name, 'it is being removed'));
+    await this.#close(leaver);
     await hasApplied(leaver, survivors, options.signal);
     await compareAll(options);
+  }
+
+  async #close({ name, address }: ClusterNode): Promise<void> {
+    const mark = { node: name, job: this.#job.id };
+    await on({ name, address }, (client) =>
+      closeNode(client, name, 'it is being removed', () => checkMark(client, mark)),
+    );
   }
 
   async #readToEnd(): Promise<void> {
@@ -162,6 +191,7 @@ class Removal {
     const { cluster } = this.#options;
     const survivors = await this.#survivors();
     await withFoundingLocks(survivors, async (clients) => {
+      for (const client of clients.values()) await checkMark(client, { node: name, job: this.#job.id });
       for (const client of clients.values()) await retireNumbers(client, { name, lost });
     });
     for (const node of survivors) await on(node, (client) => forgetNode(client, cluster, { name, lost }));

@@ -12,6 +12,7 @@ interface StartedJob {
   readonly arguments: unknown;
   readonly unit: string;
   readonly secret?: unknown;
+  readonly takesBack?: boolean;
 }
 
 export interface AddArguments {
@@ -66,4 +67,5 @@ export const removeJob = (given: RemoveArguments): StartedJob => ({
   kind: removeReplicaJob,
   arguments: given,
   unit: 'steps',
+  takesBack: true,
 });
