@@ -1,6 +1,5 @@
 /** How a program that embeds replication says what it wants: the seeds' names, turned into the settings that the applications read. */
 import { loadSettings, type Settings } from '#core/config/settings.ts';
-import { PgquorumError } from '#core/errors/error.ts';
 
 export interface ReplicaAddress {
   readonly name: string;
@@ -14,7 +13,7 @@ export interface ReplicationConfig {
   /** The masters. */
   readonly nodes: readonly ReplicaAddress[];
   readonly cluster?: string;
-  /** All masters hold all rows in this version: if it is given it has to be their number. */
+  /** On how many masters each shard of a new collection is held; unset = on all of them. */
   readonly replicationFactor?: number;
   /** Of writes that name none. */
   readonly consistencyLevel?: 'one' | 'quorum' | 'all';
@@ -40,16 +39,12 @@ export interface ReplicationConfig {
 /** Reads neither the environment nor a file: what is embedded has one owner. */
 export function settingsOf(config: ReplicationConfig): Settings {
   const { nodes, replicationFactor, compression } = config;
-  if (replicationFactor !== undefined && replicationFactor !== nodes.length)
-    throw new PgquorumError(
-      'not_supported',
-      `replicationFactor: every master holds all rows in this version, so it is ${nodes.length}`,
-    );
   const given: Record<string, string | undefined> = {
     PGQUORUM_NODES: JSON.stringify(nodes),
     PGQUORUM_CLUSTER: config.cluster,
     PGQUORUM_CONSISTENCY_LEVEL: config.consistencyLevel,
     PGQUORUM_SYNC_INTERVAL_MS: config.syncIntervalMs?.toString(),
+    PGQUORUM_REPLICATION_FACTOR: replicationFactor?.toString(),
     PGQUORUM_BATCH_SIZE: config.batchSize?.toString(),
     PGQUORUM_COMPRESSION: compression === undefined ? undefined : compression ? 'gzip' : 'none',
     PGQUORUM_CONFLICT_RESOLUTION: config.conflictResolution,

@@ -151,10 +151,16 @@ const collections: ProblemCase[] = [
     /partitioning/,
   ],
   [
-    'fewer replicas than nodes',
+    'CRDT fields with fewer replicas than nodes',
     'PUT',
     '/v1/collections/x',
-    { body: { dimension: 3, replicationFactor: 2 } },
+    {
+      body: {
+        dimension: 3,
+        replicationFactor: 2,
+        conflicts: { strategy: 'crdt', crdt: { seen: 'g-counter' } },
+      },
+    },
     501,
     'not_supported',
     /replicationFactor/,

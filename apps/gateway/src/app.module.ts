@@ -147,9 +147,9 @@ const cluster = (settings: Settings): FactoryProvider[] => [
   factory(StatusBoard, [Nodes], (nodes: Nodes) => new StatusBoard(nodes, settings)),
   factory(
     ShardOperations,
-    [Nodes, ShardPlacement, CollectionDirectory],
-    (nodes: Nodes, placement: ShardPlacement, directory: CollectionDirectory) =>
-      new ShardOperations({ nodes, placement, directory }),
+    [Nodes, ShardPlacement, CollectionDirectory, JobOperations],
+    (nodes: Nodes, placement: ShardPlacement, directory: CollectionDirectory, jobs: JobOperations) =>
+      new ShardOperations({ nodes, placement, directory, jobs }),
   ),
 ];
 

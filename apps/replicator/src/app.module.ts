@@ -26,6 +26,7 @@ import { PublishRunner } from './publish.runner.ts';
 import { ResolversRunner } from './resolvers.runner.ts';
 import { ResyncRunner } from './resync.runner.ts';
 import { ReturnedRunner } from './returned.runner.ts';
+import { ShardsRunner } from './shards.runner.ts';
 import { StatusServer } from './status.server.ts';
 import { ThrottleRunner } from './throttle.runner.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
@@ -57,6 +58,7 @@ class ReplicatorModule {
         ThrottleRunner,
         WalBudgetRunner,
         VerifyRunner,
+        ShardsRunner,
         StatusServer,
       ],
     };

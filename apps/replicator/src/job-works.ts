@@ -5,6 +5,8 @@ import { ddlJob, ddlWork } from '#core/ddl/work.pg.ts';
 import { addReplicaWork } from '#core/membership/add-work.pg.ts';
 import { addReplicaJob, removeReplicaJob } from '#core/membership/replica-request.ts';
 import { removeReplicaWork } from '#core/membership/remove-work.pg.ts';
+import { moveJob } from '#core/shards/move-request.ts';
+import { moveWork } from '#core/shards/move.pg.ts';
 import { preflightWork } from '#core/postgres/preflight.pg.ts';
 import { syncWork } from '#core/resync/sync-job.pg.ts';
 import { verifyWork } from '#core/verify/verify-job.pg.ts';
@@ -17,6 +19,7 @@ export function jobWorks({ settings, log, logger }: Replication): Readonly<Recor
     [addReplicaJob]: addReplicaWork({ cluster, log, clockDriftMaxMs }),
     [attachJob]: attachWork(),
     [ddlJob]: ddlWork,
+    [moveJob]: moveWork({ cluster, logger, keysPerSecond: settings.resyncKeysPerS }),
     preflight: preflightWork({ cluster, log, clockDriftMaxMs }),
     [removeReplicaJob]: removeReplicaWork({
       cluster,

@@ -1,7 +1,7 @@
 /** Which test comes to which failpoint: a new one has to be put here before anything compiles, and each test checks that it came to all of its own. */
 import { failpoints, type Failpoint } from '#core/faults/failpoint.process.ts';
 
-type Place = 'wal' | 'kafka' | 'attach' | 'purge' | 'join';
+type Place = 'wal' | 'kafka' | 'attach' | 'purge' | 'join' | 'shards';
 
 const placeOf: Readonly<Record<Failpoint, Place>> = {
   'source-announced': 'wal',
@@ -22,6 +22,11 @@ const placeOf: Readonly<Record<Failpoint, Place>> = {
   'join-filled': 'join',
   'join-index-built': 'join',
   'join-horizons-taken': 'join',
+  'shard-planned': 'shards',
+  'shard-chunk-copied': 'shards',
+  'shard-verified': 'shards',
+  'shard-switched': 'shards',
+  'shard-keys-cleaned': 'shards',
   'backfill-agreed': 'attach',
   'backfill-committed': 'attach',
   'job-checkpointed': 'attach',

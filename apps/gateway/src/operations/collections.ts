@@ -65,7 +65,7 @@ export class CollectionOperations {
     const definition = parseDefinition(body, {
       shards: this.#settings.numShards,
       strategy: this.#settings.conflictResolution,
-      sharded: false,
+      replicationFactor: this.#settings.replicationFactor,
       nodes: this.#nodes.settled.length,
     });
     const { created } = await this.#directory.create(name, definition, this.#mapFor(name, definition));

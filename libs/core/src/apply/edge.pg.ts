@@ -9,6 +9,7 @@ import type pg from 'pg';
 import type { LogBatch } from '../changelog/change.ts';
 import type { ChangeLogReader } from '../changelog/port.ts';
 import type { Logger } from '../observability/logger.process.ts';
+import { adoptFrom } from '../shards/map.pg.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
@@ -71,6 +72,7 @@ async function runAlone(options: EdgeOptions, lease: SessionLease, signal: Abort
   let reader: ChangeLogReader | null = null;
   try {
     await join(control);
+    await adoptFrom(control, { me: target.name, peer: origin.address });
     const start = await readStart(control, { origin: origin.number, log, lanes: options.lanes });
     reader = await options.openReader(start, control);
     const running = new RunningEdge({ ...options, join }, start, reader, hard.signal);

@@ -47,6 +47,7 @@ export async function rereadWrites(
   const found: WriteChange[] = [];
   let missing = wanted;
   const deadline = Date.now() + visibleWithinMs;
+  const visible = new EarlierCommits(client);
   for (;;) {
     const states = await readStates(
       client,
@@ -65,6 +66,8 @@ export async function rereadWrites(
     signal.throwIfAborted(); // half of a chunk must not pass for all of it
     if (missing.some((one) => !states.has(keyText(one.key))) && !(await isStill(client, source))) break;
     missing = await withoutPurged(client, source, missing);
+    if (await visible.isReached(missing.some((one) => !states.has(keyText(one.key)))))
+      missing = await withoutCleaned(client, source, { missing, states });
     if (missing.length === 0) break;
     if (Date.now() > deadline)
       throw new PgquorumError(
@@ -175,6 +178,52 @@ async function withoutPurged(
   if (rows.rows.length === 0) return wanted;
   const purged = new Set(rows.rows.map((row) => row.place - 1));
   return wanted.filter((_, at) => !purged.has(at));
+}
+
+/**
+ * Are all commits that the WAL can have told of by the first question visible to every statement that begins after this says so? A key that is absent then is not one whose
+ * commit is still to be seen. True from the question after the one that found it out: what was read in between may have been read too early.
+ */
+class EarlierCommits {
+  private readonly client: pg.Client;
+  private until: string | null = null;
+  private reached = false;
+
+  constructor(client: pg.Client) {
+    this.client = client;
+  }
+
+  async isReached(asked: boolean): Promise<boolean> {
+    if (!asked || this.reached) return this.reached;
+    const { rows } = await this.client.query<{ until: string; reached: boolean }>(
+      `select coalesce($1::text, pg_snapshot_xmax(s.now)::text) as until, pg_snapshot_xmin(s.now) >= coalesce($1::text::xid8, pg_snapshot_xmax(s.now)) as reached from (select pg_current_snapshot() as now) s`,
+      [this.until],
+    );
+    this.until = rows[0]!.until;
+    this.reached = rows[0]!.reached;
+    return false;
+  }
+}
+
+/**
+ * What is gone with a shard that this node does not hold was cleaned away, so every replica has it (shards/cleaner.pg.ts), and who joins the shard later gets it
+ * from one of them.
+ */
+async function withoutCleaned(
+  client: pg.Client,
+  source: PublishedCollection,
+  { missing, states }: { missing: readonly Reread[]; states: ReadonlyMap<string, unknown> },
+): Promise<readonly Reread[]> {
+  const gone = missing.filter((one) => !states.has(keyText(one.key)));
+  if (gone.length === 0) return missing;
+  const { rows } = await client.query<{ key: string }>(
+    `select k.key from unnest($2::text[]) k(key) join pgquorum.collection s on s.name = $1
+     join pgquorum.shard_role r on r.collection = s.name and r.shard = pgquorum.shard_of(k.key, s.shards, s.definition)
+     where r.role in ('leaving', 'none') and not exists (select from pgquorum.shard_map m where m.collection = s.name and m.shard = r.shard and r.epoch <> m.epoch)`,
+    [source.collection, gone.map((one) => keyText(one.key))],
+  );
+  const cleaned = new Set(rows.map((row) => row.key));
+  return missing.filter((one) => states.has(keyText(one.key)) || !cleaned.has(keyText(one.key)));
 }
 
 /** False when the table was dropped, whatever has its name now. */

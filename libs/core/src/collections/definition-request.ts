@@ -56,8 +56,6 @@ export interface DefinitionDefaults {
   readonly strategy: Strategy;
   /** Where the request names none; all nodes when left out. */
   readonly replicationFactor?: number | undefined;
-  /** May a node hold less than everything? */
-  readonly sharded: boolean;
   /** The nodes that can hold shards. */
   readonly nodes: number;
 }
@@ -108,10 +106,10 @@ function heldBy(
 ): Pick<CollectionDefinition, 'replicationFactor' | 'nonHostWrites'> {
   const replicationFactor = value.replicationFactor ?? defaults.replicationFactor;
   if (replicationFactor === undefined || replicationFactor >= defaults.nodes) return {};
-  if (!defaults.sharded)
+  if ((value.conflicts?.strategy ?? defaults.strategy) === 'crdt')
     throw notSupported(
       'replicationFactor',
-      `every node holds every shard in this version, so it is at least ${defaults.nodes}`,
+      `every node holds every shard of a collection with CRDT fields in this version, so it is at least ${defaults.nodes}`,
     );
   return {
     replicationFactor,
@@ -135,6 +133,11 @@ export function parseChange(body: unknown, before: CollectionDefinition): Collec
       throw notSupported(field, 'only conflicts can be changed in this version');
   const after = { ...before, conflicts: changedRules(before.conflicts, change.conflicts ?? {}) };
   if (before.attached !== undefined) checkAttachedRules(after.conflicts);
+  if (before.replicationFactor !== undefined && after.conflicts.strategy === 'crdt')
+    throw notSupported(
+      'conflicts.strategy',
+      'every node holds every shard of a collection with CRDT fields in this version, and those of this one are held by fewer',
+    );
   checkType(after);
   return after;
 }

@@ -58,6 +58,13 @@ export const replicationSettings = {
     'protobuf',
     'With Kafka: anything but protobuf publishes every change once more, as JSON of this shape, in a topic of its own beside each topic.',
   ),
+  replicationFactor: setting(
+    'PGQUORUM_REPLICATION_FACTOR',
+    integer(1, 64).optional(),
+    undefined,
+    'On how many masters each shard of a new collection is held, where its definition names no replicationFactor. Without it, and where it is not below the number of masters, on all of them.',
+    { unit: 'masters' },
+  ),
   applyLanes: setting('PGQUORUM_APPLY_LANES', integer(1, 64), 2, 'Parallel appliers per edge, by shard.'),
   transactionBytesMax: setting(
     'PGQUORUM_TRANSACTION_BYTES_MAX',

@@ -23,6 +23,11 @@ export const failpoints = [
   'join-filled', // a node that joins has all rows and no index
   'join-index-built', // it has an index
   'join-horizons-taken', // it has all that a master has, and is none
+  'shard-planned', // the map says that a shard moves, the job does not
+  'shard-chunk-copied', // some keys of a shard are copied, the job does not say so
+  'shard-verified', // all is copied and compared, the map is as before
+  'shard-switched', // the map says who holds it now, the job does not
+  'shard-keys-cleaned', // some keys are taken away from who held it
   'backfill-agreed', // an attached table: others took the versions of equal rows, they are not committed here
   'backfill-committed', // a batch has its versions, the job does not say so
   'job-checkpointed', // a job's checkpoint is kept

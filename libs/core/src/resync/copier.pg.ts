@@ -16,6 +16,7 @@ import { failpoint } from '../faults/failpoint.process.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
+import { adoptFrom } from '../shards/map.pg.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import { requireConfirmed } from '../topology/identity.pg.ts';
 import { copyLimit } from '../verify/copy-states.pg.ts';
@@ -116,6 +117,7 @@ class Copying {
   async run(signal: AbortSignal): Promise<void> {
     const { cluster, origin, target, logger } = this.#options;
     await requireConfirmed(origin, signal);
+    await adoptFrom(this.#control, { me: target.name, peer: origin.address });
     const application = `pgquorum resync ${origin.name} ${target.name}`;
     const source = await connect(origin.address, { application, answerWithinMs });
     const merger = new StateMerger({ cluster, target, application, logger });

@@ -4,14 +4,16 @@
  *
  * Every node has a copy of the whole map (pgquorum.shard_map) and a row of its own part in it (pgquorum.shard_role). What holds, and does not depend on all copies being
  * the same at any time:
- * - An entry only advances by epoch. Epochs of two proposals differ (the proposer's number is in them), so of any two entries all nodes choose the same.
+ * - An entry only advances by epoch. Epochs of two proposals differ: the proposer's number is in them, and its own node has each of its proposals before any other node has it (change.pg.ts). So of any two
+ *   entries all nodes choose the same.
  * - Every change is in its origin's log, and the log is read by every node, hosting or not. A node passes over a change only in a transaction that holds its role `none`
  *   for share. So from the commit of `joining` on a node applies everything, and what it passed over before is behind the positions of its lanes at that commit.
  * - A state leaves a node only when every replica of its entry, old and next, has seen all that it has, each of them under the very same epoch. So whatever
  *   proposals won or lost, what was ever committed is held by all replicas of some entry, or still stands where it was written.
  * What could break it, and what is done against it:
  * - A node that was away writes under an old map: it is a write like any other, in its log; the gateway's is refused by epoch where the node knows better, and the
- *   others' roles are none of its business. When it is back it takes the greatest epochs of its peers (adoptEntries) before it applies.
+ *   others' roles are none of its business. When it is back it takes the greatest epochs of each peer before it applies anything of it (adoptFrom), and of all of them all the
+ *   time (tend.pg.ts).
  * - A node is told that it is a replica and never was filled (it was restored from a backup): it becomes `joining`, is filled, and only then `replica`.
  * - Two changes of one entry at once, or a coordinator that dies between two nodes' commits: the greater epoch wins everywhere. The loser's target becomes `leaving`.
  */

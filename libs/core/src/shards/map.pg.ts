@@ -1,5 +1,8 @@
 /** A node's copy of the shard map, and its own part in it. */
 import type pg from 'pg';
+import type { NodeAddress } from '../config/settings.ts';
+import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { isConnectionError } from '../postgres/sqlstate.ts';
 import type { ShardNumber } from '../versioning/version.ts';
 import { roleAfter, type ShardEntry, type ShardMap, type ShardRole } from './entry.ts';
 
@@ -92,6 +95,26 @@ export async function adoptEntries(client: Client, me: string, entries: ShardMap
     }
   }
   return taken;
+}
+
+/** Before anything of a peer is applied here: a node that was away may have another part by now. A peer that can not be asked tells nothing. */
+export async function adoptFrom(
+  client: Client,
+  { me, peer }: { readonly me: string; readonly peer: NodeAddress },
+): Promise<void> {
+  let other: pg.Client | null = null;
+  try {
+    other = await connect(peer, {
+      application: 'pgquorum shards',
+      connectTimeoutMs: 3000,
+      answerWithinMs: 30_000,
+    });
+    await adoptEntries(client, me, await readMaps(other));
+  } catch (cause) {
+    if (other !== null && !isConnectionError(cause)) throw cause;
+  } finally {
+    if (other !== null) await closeClient(other);
+  }
 }
 
 const placeOf = ({ collection, shard }: ShardEntry): string => `${collection} ${shard}`;

@@ -27,6 +27,8 @@ export interface PassOptions {
   /** How long changes may be on their way before a key is left as `inFlight`. */
   readonly catchUpMs?: number;
   readonly pageKeys?: number;
+  /** A node that is compared though it joins the shards. */
+  readonly joining?: string;
   /** With a repair: whether keys of which nothing can be said are merged too. */
   readonly mergeOpen?: boolean;
 }
@@ -39,7 +41,7 @@ const laggingMs = 2000;
 
 export class CollectionPass implements AsyncDisposable {
   readonly nodes: readonly VerifyNode[];
-  /** Are all nodes of the cluster in it, with all shards? */
+  /** Are all nodes of the cluster in it? */
   readonly complete: boolean;
   readonly #options: PassOptions;
   readonly #report: Report;
@@ -54,10 +56,7 @@ export class CollectionPass implements AsyncDisposable {
   private constructor(options: PassOptions, nodes: readonly VerifyNode[], report: Report) {
     this.#options = options;
     this.nodes = nodes;
-    const shards = Array.from({ length: nodes[0]?.table.shards ?? 0 }, (_, shard) => shard);
-    this.complete =
-      nodes.length === options.nodes.length &&
-      nodes.every((node) => shards.every((shard) => node.holds(shard)));
+    this.complete = nodes.length === options.nodes.length && nodes.every((node) => !node.joining);
     this.#report = report;
     // A statement may take long: at an abort the connections go.
     options.signal.addEventListener('abort', this.#close, { once: true });
@@ -67,7 +66,9 @@ export class CollectionPass implements AsyncDisposable {
   static async open(options: PassOptions, report: Report): Promise<CollectionPass> {
     options.signal.throwIfAborted();
     const opened = await Promise.allSettled(
-      options.nodes.map((node) => VerifyNode.open({ ...options, node })),
+      options.nodes.map((node) =>
+        VerifyNode.open({ ...options, node, withJoining: node.name === options.joining }),
+      ),
     );
     const nodes = opened.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
     const pass = new CollectionPass(options, nodes, report);
@@ -163,6 +164,22 @@ export class CollectionPass implements AsyncDisposable {
     this.#report.shards += 1;
     this.#report.keys += keys;
     return keys;
+  }
+
+  /**
+   * Of a shard that was digested: does every node of the cluster hold all of it, or nothing? What a node still has that does not hold the shard (a shard that has
+   * moved, a write by SQL) was not compared.
+   */
+  isWhole(shard: number): boolean {
+    return (
+      this.complete &&
+      this.#holders(shard).length > 0 &&
+      this.nodes.every((node) => {
+        const role = node.roleOf(shard);
+        const digests = this.#digests.get(node.name) ?? [];
+        return role === 'replica' || (role === 'none' && !digests.some((one) => one.shard === shard));
+      })
+    );
   }
 
   #holders(shard: number): VerifyNode[] {

@@ -125,7 +125,7 @@ async function compareShard(
   const keys = await pass.shard(shard);
   const differences = report.differences - before.differences;
   const mended = report.byOutcome.mended - before.byOutcome.mended;
-  const complete = pass.complete && differences === mended && report.inFlight === before.inFlight;
+  const complete = pass.isWhole(shard) && differences === mended && report.inFlight === before.inFlight;
   await noteVerified(client, { collection, shard, complete, differences });
   options.onShard?.(collection, { shard, differences, mended });
   if (differences > 0) {

@@ -32,6 +32,8 @@ export interface VerifyNodeOptions {
   readonly collection: string;
   readonly deep: boolean;
   readonly signal: AbortSignal;
+  /** Does it count for the shards that it joins? */
+  readonly withJoining?: boolean;
 }
 
 interface ViewRow {
@@ -53,6 +55,7 @@ export class VerifyNode {
   readonly table: TargetTable;
   readonly client: pg.Client;
   readonly #deep: boolean;
+  readonly #withJoining: boolean;
   /** It is still being filled: what it lacks is no difference. */
   readonly joining: boolean;
   readonly #roles: ReadonlyMap<number, string>;
@@ -66,6 +69,7 @@ export class VerifyNode {
     this.node = options.node;
     this.client = client;
     this.#deep = options.deep;
+    this.#withJoining = options.withJoining ?? false;
     this.table = found.table;
     this.#roles = found.roles;
     this.joining = found.joining;
@@ -105,9 +109,14 @@ export class VerifyNode {
     return this.node.name;
   }
 
+  /** What a node has that gives a shard up is taken from it key by key, each once the replicas have it: there is nothing to compare. */
   holds(shard: number): boolean {
-    const role = this.#roles.get(shard) ?? 'none';
-    return !this.joining && role !== 'none' && role !== 'joining';
+    const role = this.roleOf(shard);
+    return !this.joining && (role === 'replica' || (role === 'joining' && this.#withJoining));
+  }
+
+  roleOf(shard: number): string {
+    return this.#roles.get(shard) ?? 'none';
   }
 
   /** Names and types of the columns that are compared. */
