@@ -26,9 +26,10 @@ export class FedCheck {
   async look(control: pg.Client, state: SourceState | null): Promise<void> {
     if (state === null || performance.now() - this.#lookedMs < lookEveryMs) return;
     this.#lookedMs = performance.now();
-    const generation = await this.#generation();
-    if (generation === null || generation === state.fed) return;
-    if (state.fed !== '') {
+    const feed = await this.#feed();
+    if (feed === null || feed.generation === state.fed) return;
+    // Who looks for the first time has missed something too, if the slot is not the one of the beginning.
+    if (state.fed !== '' || feed.remade) {
       const reason = `the slot that feeds the topic of ${this.#origin.name} was made anew`;
       const begun = await beginResync(control, {
         ...this.#id,
@@ -40,20 +41,20 @@ export class FedCheck {
       // Where a position is being noted, who notes it looks at what feeds the topic too.
       if (!begun) return;
     }
-    await saveFed(control, this.#id, generation);
+    await saveFed(control, this.#id, feed.generation);
   }
 
-  async #generation(): Promise<string | null> {
+  async #feed(): Promise<{ readonly generation: string; readonly remade: boolean } | null> {
     try {
       this.#client ??= await connect(this.#origin.address, {
         application: 'pgquorum resync',
         connectTimeoutMs: 2000,
         answerWithinMs: 5000,
       });
-      const { rows } = await this.#client.query<{ generation: string }>(
-        `select generation from pgquorum.source where log = 'capture' and state = 'ready'`,
+      const { rows } = await this.#client.query<{ generation: string; remade: boolean }>(
+        `select generation, synced > 0 as remade from pgquorum.source where log = 'capture' and state = 'ready'`,
       );
-      return rows[0]?.generation ?? null;
+      return rows[0] ?? null;
     } catch (cause) {
       await this.close();
       if (isConnectionError(cause) || (isPgquorumError(cause) && cause.code === 'node_unreachable'))

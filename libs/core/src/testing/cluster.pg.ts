@@ -140,6 +140,8 @@ export function openWal(
 export interface TestClusterOptions extends FreshNodesOptions {
   /** Collections of three dimensions to create; others through `create`. */
   readonly collections?: readonly string[];
+  /** Default `wal`; the edges that a test runs itself read the WAL, those of its replicators what was founded. */
+  readonly log?: 'wal' | 'kafka';
 }
 
 /** On databases of its own, on a server shared with other tests. */
@@ -148,6 +150,7 @@ export async function foundTestCluster(options: TestClusterOptions = {}): Promis
   return foundOn(fresh.nodes, {
     cluster: fresh.cluster,
     collections: options.collections ?? [],
+    log: options.log ?? 'wal',
     release: async () => fresh[Symbol.asyncDispose](),
   });
 }
@@ -155,6 +158,7 @@ export async function foundTestCluster(options: TestClusterOptions = {}): Promis
 export interface FoundOnOptions {
   readonly cluster: string;
   readonly collections: readonly string[];
+  readonly log?: 'wal' | 'kafka';
   readonly release?: () => Promise<void>;
 }
 
@@ -162,7 +166,7 @@ export interface FoundOnOptions {
 export async function foundOn(nodes: readonly TestNode[], options: FoundOnOptions): Promise<TestCluster> {
   const cluster = new TestCluster(nodes, options);
   try {
-    await cluster.found();
+    await cluster.found(options.log);
     for (const name of options.collections) await cluster.create(name);
   } catch (cause) {
     await cluster[Symbol.asyncDispose]();
@@ -200,14 +204,14 @@ export class TestCluster implements AsyncDisposable {
     return this.#edges;
   }
 
-  async found(): Promise<void> {
+  async found(log: 'wal' | 'kafka' = 'wal'): Promise<void> {
     const nodes = this.masters.map((node) => ({
       name: node.name,
       url: node.url,
       zone: node.zone,
       weight: 1,
     }));
-    this.nodes = await foundCluster({ nodes, cluster: this.cluster, log: 'wal' });
+    this.nodes = await foundCluster({ nodes, cluster: this.cluster, log });
   }
 
   async create(name: string, definition: Partial<CollectionDefinition> = {}): Promise<void> {
