@@ -1,6 +1,6 @@
 /** With Kafka: when the slot that feeds a topic was made anew, all who read the topic copy, those too that never looked before. */
 import { expect, test } from '@jest/globals';
-import pg from 'pg';
+import type pg from 'pg';
 import { MemoryLog } from '#core/changelog/memory.ts';
 import { FedCheck } from '#core/resync/fed.pg.ts';
 import { runMendedFeed } from '#core/resync/feed.pg.ts';
