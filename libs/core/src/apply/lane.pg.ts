@@ -233,7 +233,7 @@ export class Lane {
     if (this.paused.size === 0) return items;
     const parked = items.filter((item) => this.paused.has(item.change.collection));
     if (parked.length === 0) return items;
-    await this.keep((session) => park(session, parked), signal);
+    await this.keep((session) => park(session, this.options.origin, parked), signal);
     for (const _ of parked) this.options.onSetAside?.('parked');
     return items.filter((item) => !this.paused.has(item.change.collection));
   }
@@ -332,12 +332,12 @@ export class Lane {
       case 'retry':
       case 'wait-for-other':
         logger.debug(about, 'change parked: its row is in use or waits for another one');
-        return this.keep((session) => park(session, [item]), signal);
+        return this.keep((session) => park(session, origin, [item]), signal);
       case 'operator':
         logger.error(about, 'collection paused: its changes are parked until this is mended');
         await this.keep(async (session) => {
           await pauseCollection(session, item.change.collection, origin, failure);
-          await park(session, [item]);
+          await park(session, origin, [item]);
         }, signal);
         this.paused.add(item.change.collection);
         return;

@@ -30,12 +30,17 @@ const byteaOid = 17;
 const encode = (item: ApplyItem): Buffer =>
   changeCodec().encode(item.change, item.commit, String(item.commit.origin)).value;
 
-export async function park(session: ApplySession, items: readonly ApplyItem[]): Promise<void> {
+/** Under the number of the edge, which tries them again: a topic may still hold changes that were made under a number that its node has left. */
+export async function park(
+  session: ApplySession,
+  origin: number,
+  items: readonly ApplyItem[],
+): Promise<void> {
   await session.run(
     'park',
     'insert into pgquorum.parked (origin, collection, key, payload) select * from unnest($1::smallint[], $2::text[], $3::text[], $4::bytea[])',
     [
-      int2Array(items.map((item) => item.commit.origin)),
+      int2Array(items.map(() => origin)),
       textArray(items.map((item) => item.change.collection)),
       textArray(items.map((item) => keyText(item.change.key))),
       arrayOf(byteaOid, items.map(encode)),
