@@ -33,6 +33,8 @@ export class ShardUsers {
         } catch (cause) {
           const { code } = cause as { code?: string };
           this.refused.push(code ?? String(cause));
+          // The node goes: what is written there later is nobody's business.
+          if (code === 'PQ013') return;
         }
         await sleep(20);
       }

@@ -82,6 +82,7 @@ export class ShardOperations {
       kind: moveJob,
       arguments: { collection: name, shard: Number(shard), from, to } satisfies MoveArguments,
       unit: 'keys',
+      takesBack: true,
     });
   }
 

@@ -37,13 +37,6 @@ export const nodeCodes = {
     'The last node can not be removed',
     'Nobody would have the rows. Add another node first.',
   ),
-  node_has_shards: entry(
-    409,
-    'FAILED_PRECONDITION',
-    false,
-    'The node is a replica of shards that others may not have',
-    'Move its shards to other nodes first.',
-  ),
   membership_busy: entry(
     409,
     'FAILED_PRECONDITION',

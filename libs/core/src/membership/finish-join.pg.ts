@@ -10,10 +10,12 @@ import { listCollections } from '../collections/catalog.pg.ts';
 import { indexName, indexStatements } from '../collections/install.ts';
 import { tellEvent } from '../events/tell.pg.ts';
 import { failpoint } from '../faults/failpoint.process.ts';
+import { startJob } from '../jobs/store.pg.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { quoteTable } from '../postgres/identifier.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
+import { takeShardsJob, type TakeArguments } from '../shards/move-request.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 
 const lookEveryMs = 500;
@@ -86,9 +88,7 @@ async function finishAlone(
     await takeHorizons(client, others);
     failpoint('join-horizons-taken');
     await lease.check();
-    const done = await client.query<{ number: number }>(
-      'update pgquorum.node set joining_since = null where joining_since is not null returning number',
-    );
+    const done = await becomeMaster(client, node.name);
     if (done.rowCount === 0) return;
     await tellEvent(client, 'replica-status', {
       replica: done.rows[0]!.number,
@@ -98,6 +98,28 @@ async function finishAlone(
     logger.info('the node has joined');
   } finally {
     await lease.release();
+  }
+}
+
+/** With it begins the job that gives it its shards of collections that nobody holds in full: no crash comes between. */
+async function becomeMaster(client: pg.Client, name: string): Promise<pg.QueryResult<{ number: number }>> {
+  await client.query('begin');
+  try {
+    const done = await client.query<{ number: number }>(
+      'update pgquorum.node set joining_since = null where joining_since is not null returning number',
+    );
+    const parts = await client.query('select from pgquorum.shard_map limit 1');
+    if (done.rowCount === 1 && parts.rowCount === 1)
+      await startJob(client, {
+        kind: takeShardsJob,
+        arguments: { node: name } satisfies TakeArguments,
+        unit: 'shards',
+      });
+    await client.query('commit');
+    return done;
+  } catch (cause) {
+    await client.query('rollback').catch(() => undefined); // the connection may be what failed
+    throw cause;
   }
 }
 

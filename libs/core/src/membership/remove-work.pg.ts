@@ -1,11 +1,13 @@
 /**
  * The job `remove-replica`: a node goes, either by handing over what it has, or as one that an operator has declared lost. Each step may be repeated; the checkpoint says which is next.
  *
- * Leaving. Invariant: its numbers are retired only when every other node has all that was ever written there. So: marked on all nodes (gateways leave it out); its log is
- * applied everywhere while it is still written; closed to writes; then every node has applied its log up to the end, and all of it is compared, and mended.
+ * Leaving. Invariant: its numbers are retired only when every other node has all that was ever written there, and every replica of a shard all that it had of that. So: its
+ * shards are moved to others; it is marked on all nodes (gateways leave it out); its log is
+ * applied everywhere while it is still written; closed to writes; then every node has applied its log up to the end, what it has of
+ * shards that others hold is taken away there, which only goes where all replicas have it, and all of it is compared, and mended.
  *
  * Lost. What only some had of it will never be sent again, so the others compare themselves and merge whole states both ways; before, with Kafka, they read its topic
- * to the end. Its edges end first, or it could come back half-way.
+ * to the end. Its edges end first, or it could come back half-way. Shards that it held are filled anew elsewhere.
  *
  * Until the numbers are retired a cancelled job takes back what it did (take-back.pg.ts); from then on cancelling is refused. Of several jobs for one node the last one that marked
  * it goes on, and the others end.
@@ -19,6 +21,9 @@ import type { JobHandle, JobWork } from '../jobs/job.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { isConnectionError } from '../postgres/sqlstate.ts';
+import { emptyNode } from '../shards/empty.pg.ts';
+import { giveShards, takeBackMoves, type SpreadOptions } from '../shards/spread.pg.ts';
+import type { PlacementSettings } from '../topology/shard-placement.ts';
 import { withFoundingLocks, type ClusterNode } from '../topology/found.pg.ts';
 import { closeNode } from './close.pg.ts';
 import { compareAll, hasApplied, type HandOverOptions } from './hand-over.pg.ts';
@@ -32,6 +37,8 @@ import { checkMark, checkWanted, takeBackMark } from './take-back.pg.ts';
 export interface RemoveWorkOptions {
   readonly cluster: string;
   readonly logger: Logger;
+  readonly placement: PlacementSettings;
+  readonly keysPerSecond: number;
   /** With Kafka: resolves when all of these nodes have applied the topic of the node to its end; rejects with `not_ready` when they do not get there. */
   readonly readToEnd?: (
     node: ClusterNode,
@@ -41,7 +48,7 @@ export interface RemoveWorkOptions {
   readonly deleteTopics?: (node: string) => Promise<readonly string[]>;
 }
 
-const steps = ['mark', 'hand over', 'close', 'retire', 'clean', 'done'] as const;
+const steps = ['move shards', 'mark', 'hand over', 'close', 'retire', 'clean', 'done'] as const;
 type Step = (typeof steps)[number];
 
 interface Checkpoint {
@@ -55,7 +62,7 @@ export const removeReplicaWork =
   async (job, { home, nodes }) => {
     const removal = new Removal(options, job, { home, nodes });
     if (job.takesBack) return removal.takeBack();
-    let next: Step = (job.checkpoint as Checkpoint | null)?.next ?? 'mark';
+    let next: Step = (job.checkpoint as Checkpoint | null)?.next ?? 'move shards';
     while (next !== 'done') {
       await removal.run(next);
       next = steps[steps.indexOf(next) + 1]!;
@@ -94,6 +101,8 @@ class Removal {
   run(step: Exclude<Step, 'done'>): Promise<void> {
     const { lost } = this.#given;
     switch (step) {
+      case 'move shards':
+        return lost ? Promise.resolve() : this.#moveShards();
       case 'mark':
         return this.#mark();
       case 'hand over':
@@ -129,10 +138,24 @@ class Removal {
     return stay;
   }
 
+  /** While it is a member like the others: of a shard that it alone holds it has to take writes meanwhile. */
+  async #moveShards(): Promise<void> {
+    const leaver = this.#known();
+    await this.#survivors(); // the last one stays
+    await giveShards(this.#spreading(this.#nodes), leaver.name);
+  }
+
+  #spreading(nodes: readonly ClusterNode[]): SpreadOptions {
+    const { signal } = this.#job;
+    return { ...this.#options, nodes, proposer: this.#home.number, signal };
+  }
+
   async #mark(): Promise<void> {
     const { lost, node } = this.#given;
     const leaver = this.#known();
     if (lost) await refuseReachable(leaver);
+    // Those of collections that were made since.
+    else await this.#moveShards();
     const survivors = await this.#survivors();
     const marked = lost ? survivors : [...survivors, leaver];
     await withFoundingLocks(marked, async (clients) => {
@@ -140,7 +163,7 @@ class Removal {
       await on(this.#home, (client) => checkWanted(client, this.#job.id));
       const views = await Promise.all([...clients.values()].map(readMembers));
       checkAlone(this.#given, joinMembers(views), await joiningOf(clients));
-      for (const client of clients.values()) await refuseShards(client, node);
+      if (!lost) for (const client of clients.values()) await refuseShards(client, node);
       for (const client of clients.values())
         await client.query(
           'update pgquorum.member set change = $2, url = coalesce(url, $3), change_job = $4 where name = $1 and not spare and not retired',
@@ -154,6 +177,8 @@ class Removal {
     const { lost, node } = this.#given;
     const survivors = await this.#survivors();
     const leaver = this.#leaver;
+    // Shards that have moved stay where they are.
+    if (!lost && leaver !== undefined) await takeBackMoves(this.#spreading(this.#nodes), node);
     const marked = lost || leaver === undefined ? survivors : [...survivors, leaver];
     await withFoundingLocks(marked, (clients) => takeBackMark(clients, { node, job: this.#job.id, lost }));
   }
@@ -172,6 +197,7 @@ class Removal {
     // Those that were made since, by a process that did not know yet.
     await this.#close(leaver);
     await hasApplied(leaver, survivors, options.signal);
+    await emptyNode(leaver, survivors, options.signal);
     await compareAll(options);
   }
 
@@ -203,6 +229,8 @@ class Removal {
     const survivors = await this.#survivors();
     if (lost) {
       if (survivors.length > 1) await compareAll(this.#handing(survivors));
+      // What it held is filled anew elsewhere, from those who held it too.
+      await giveShards(this.#spreading(survivors), name);
     } else {
       const url = await urlOf(name, survivors);
       if (url !== null) await on({ name, address: { url } }, (client) => leaveTables(client, cluster, name));
@@ -271,7 +299,7 @@ async function joiningOf(clients: ReadonlyMap<string, pg.Client>): Promise<strin
   return found;
 }
 
-/** Of collections of which a node has only some shards: they have to be moved to others first. */
+/** A collection that was made since its shards were moved has some on it: they are moved when this is done again. */
 async function refuseShards(client: pg.Client, node: string): Promise<void> {
   const placed = await client.query<{ collection: string }>(
     'select m.collection from pgquorum.shard_map m where $1 = any(m.replicas) or $1 = any(m.next) limit 1',
@@ -279,8 +307,8 @@ async function refuseShards(client: pg.Client, node: string): Promise<void> {
   );
   if (placed.rows[0] !== undefined)
     throw new PgquorumError(
-      'node_has_shards',
-      `node ${node} is among the replicas of shards of ${placed.rows[0].collection}`,
+      'stale_shard_map',
+      `node ${node} was given shards of ${placed.rows[0].collection} meanwhile`,
     );
 }
 

@@ -16,8 +16,8 @@ import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { sqlStateOf } from '../postgres/sqlstate.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import type { NodeNumber, ShardNumber } from '../versioning/version.ts';
-import { newest, nextEpoch, roleAfter, type ShardEntry, type ShardRole } from './entry.ts';
-import { lockEntry, putEntry, readMap } from './map.pg.ts';
+import { newest, nextEpoch, roleAfter, type ShardEntry, type ShardMap, type ShardRole } from './entry.ts';
+import { lockEntry, putEntry, readMaps } from './map.pg.ts';
 
 export interface ShardPlace {
   readonly collection: string;
@@ -105,7 +105,7 @@ async function openAll({ nodes, needed, proposer }: ChangeEntryOptions): Promise
     inOrder.map((node) =>
       connect(node.address, {
         application: 'pgquorum shards',
-        connectTimeoutMs: 3000,
+        connectTimeoutMs: 10_000,
         answerWithinMs: turnWithinMs * 2,
       }),
     ),
@@ -168,20 +168,17 @@ function roleOf(
   return 'replica';
 }
 
-/** The newest entry that any node which can be reached has, and how many were reached. */
-export async function newestEntry(
-  nodes: readonly ClusterNode[],
-  { collection, shard }: ShardPlace,
-): Promise<ShardEntry> {
+/** By collection, of each shard the newest entry that any node which can be reached has: a majority has to be. */
+export async function newestMaps(nodes: readonly ClusterNode[]): Promise<Map<string, ShardMap>> {
   const asked = await Promise.allSettled(
     nodes.map(async (node) => {
       const client = await connect(node.address, {
         application: 'pgquorum shards',
-        connectTimeoutMs: 3000,
+        connectTimeoutMs: 10_000,
         answerWithinMs: 30_000,
       });
       try {
-        return await readMap(client, collection);
+        return await readMaps(client);
       } finally {
         await closeClient(client);
       }
@@ -193,7 +190,15 @@ export async function newestEntry(
       'replicas_unavailable',
       `only ${maps.length} of ${nodes.length} nodes can be reached`,
     );
-  const entry = newest(maps).find((one) => one.shard === shard);
+  const groups = Map.groupBy(maps.flat(), ({ collection }) => collection);
+  return new Map([...groups].map(([collection, entries]) => [collection, newest([entries])]));
+}
+
+export async function newestEntry(
+  nodes: readonly ClusterNode[],
+  { collection, shard }: ShardPlace,
+): Promise<ShardEntry> {
+  const entry = (await newestMaps(nodes)).get(collection)?.find((one) => one.shard === shard);
   if (entry === undefined)
     throw new PgquorumError(
       'collection_not_found',

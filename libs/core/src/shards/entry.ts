@@ -68,9 +68,11 @@ export const holdersOf = ({ replicas, next }: ShardEntry): string[] => [
   ...new Set([...replicas, ...(next ?? [])]),
 ];
 
-/** The replica in the place of `from` is `to`. */
-export const replaced = (replicas: readonly string[], from: string, to: string): string[] =>
-  replicas.map((name) => (name === from ? to : name));
+/** The replica in the place of `from` is `to`. Without `from` it is a further one, without `to` there is one less. */
+export function replaced(replicas: readonly string[], from: string | null, to: string | null): string[] {
+  if (from === null) return to === null ? [...replicas] : [...replicas, to];
+  return replicas.flatMap((name) => (name !== from ? [name] : to === null ? [] : [to]));
+}
 
 /** Of each shard the entry with the greatest epoch. */
 export function newest(maps: readonly ShardMap[]): ShardMap {

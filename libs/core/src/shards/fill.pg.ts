@@ -126,7 +126,7 @@ async function usableSource(options: FillOptions, begun: CopyPlace | null): Prom
   const open = async (node: ClusterNode): Promise<Reached> => {
     const client = await connect(node.address, {
       application: 'pgquorum shards',
-      connectTimeoutMs: 3000,
+      connectTimeoutMs: 10_000,
       answerWithinMs: 30_000,
     });
     close.push(() => closeClient(client));

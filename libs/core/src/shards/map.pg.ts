@@ -106,7 +106,7 @@ export async function adoptFrom(
   try {
     other = await connect(peer, {
       application: 'pgquorum shards',
-      connectTimeoutMs: 3000,
+      connectTimeoutMs: 10_000,
       answerWithinMs: 30_000,
     });
     await adoptEntries(client, me, await readMaps(other));

@@ -8,7 +8,7 @@
  * Cancelled before the switch the map is as before, and what the target has is cleaned away there; after it there is nothing to cancel.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { PgquorumError, isPgquorumError } from '../errors/error.ts';
+import { PgquorumError } from '../errors/error.ts';
 import { failpoint } from '../faults/failpoint.process.ts';
 import type { JobWork } from '../jobs/job.ts';
 import type { Logger } from '../observability/logger.process.ts';
@@ -16,9 +16,9 @@ import { closeClient, connect } from '../postgres/connect.pg.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import type { NodeNumber, ShardNumber } from '../versioning/version.ts';
 import { changeEntry, newestEntry, type ShardPlace } from './change.pg.ts';
-import type { MoveArguments } from './move-request.ts';
+import type { MoveArguments, ShardChange } from './move-request.ts';
 import { replaced, type ShardEntry, type ShardRole } from './entry.ts';
-import { copyShard, verifyShard, type CopyPlace } from './fill.pg.ts';
+import { copyLeftovers, copyShard, verifyShard, type CopyPlace } from './fill.pg.ts';
 
 export type MovePhase = 'planned' | 'copying' | 'verifying' | 'switching' | 'cleaning' | 'done';
 
@@ -26,7 +26,7 @@ export interface MoveOptions {
   readonly cluster: string;
   /** All members. */
   readonly nodes: readonly ClusterNode[];
-  readonly move: MoveArguments;
+  readonly move: ShardChange;
   readonly proposer: NodeNumber;
   readonly logger: Logger;
   readonly signal: AbortSignal;
@@ -40,33 +40,36 @@ const lookEveryMs = 200;
 
 /** Resolves when the old replica holds nothing of the shard any more. */
 export async function moveShard(options: MoveOptions): Promise<void> {
+  const entry = await switchShard(options);
+  failpoint('shard-switched');
+  await options.onPhase('cleaning', null);
+  await cleaned(options, entry);
+  await options.onPhase('done', null);
+}
+
+/** Resolves when the new replica is one, and the old one is none any more. Gives the entry that says so. */
+export async function switchShard(options: MoveOptions): Promise<ShardEntry> {
   const { move, onPhase, signal } = options;
   const place = { collection: move.collection, shard: move.shard as ShardNumber };
   let entry = await newestEntry(options.nodes, place);
-  if (!isSwitched(entry, move)) {
-    await onPhase('planned', options.copied);
-    entry = await plan(options, place, entry);
-    await fill(options, place, entry);
-    signal.throwIfAborted();
-    await onPhase('switching', null);
-    failpoint('shard-verified');
-    entry = await changeEntry({
-      ...options,
-      place,
-      from: entry,
-      to: { replicas: entry.next!, next: null },
-      needed: [move.to],
-      filled: move.to,
-    });
-  }
-  failpoint('shard-switched');
-  await onPhase('cleaning', null);
-  await cleaned(options, entry);
-  await onPhase('done', null);
+  if (isSwitched(entry, move)) return entry;
+  await onPhase('planned', options.copied);
+  entry = await plan(options, place, entry);
+  if (move.to !== null) await fill(options, { place, entry, to: move.to });
+  signal.throwIfAborted();
+  await onPhase('switching', null);
+  failpoint('shard-verified');
+  return changeEntry({
+    ...options,
+    place,
+    from: entry,
+    to: { replicas: entry.next!, next: null },
+    ...(move.to === null ? { needed: [] } : { needed: [move.to], filled: move.to }),
+  });
 }
 
-const isSwitched = ({ replicas }: ShardEntry, { from, to }: MoveArguments): boolean =>
-  replicas.includes(to) && !replicas.includes(from);
+const isSwitched = ({ replicas }: ShardEntry, { from, to }: ShardChange): boolean =>
+  (to === null || replicas.includes(to)) && (from === null || !replicas.includes(from));
 
 const nodeOf = (nodes: readonly ClusterNode[], name: string): ClusterNode => {
   const found = nodes.find((node) => node.name === name);
@@ -76,13 +79,16 @@ const nodeOf = (nodes: readonly ClusterNode[], name: string): ClusterNode => {
 
 async function plan(options: MoveOptions, place: ShardPlace, entry: ShardEntry): Promise<ShardEntry> {
   const { move, nodes } = options;
-  nodeOf(nodes, move.to);
-  if (!entry.replicas.includes(move.from) || entry.replicas.includes(move.to))
+  if (move.to !== null) nodeOf(nodes, move.to);
+  const next = replaced(entry.replicas, move.from, move.to);
+  const misses =
+    (move.from !== null && !entry.replicas.includes(move.from)) ||
+    (move.to !== null && entry.replicas.includes(move.to));
+  if (misses || next.length === 0)
     throw new PgquorumError(
       'invalid_request',
       `shard ${move.shard} of ${move.collection} is held by ${entry.replicas.join(', ')}: it can be moved from one of them to another node`,
     );
-  const next = replaced(entry.replicas, move.from, move.to);
   if (entry.next !== null) {
     if (entry.next.join() === next.join()) return entry;
     throw new PgquorumError(
@@ -95,29 +101,37 @@ async function plan(options: MoveOptions, place: ShardPlace, entry: ShardEntry):
     place,
     from: entry,
     to: { replicas: entry.replicas, next },
-    needed: [move.to],
+    needed: move.to === null ? [] : [move.to],
   });
   failpoint('shard-planned');
   return planned;
 }
 
-async function fill(options: MoveOptions, place: ShardPlace, entry: ShardEntry): Promise<void> {
-  const { nodes, move, onPhase, copied } = options;
+async function fill(
+  options: MoveOptions,
+  { place, entry, to }: { readonly place: ShardPlace; readonly entry: ShardEntry; readonly to: string },
+): Promise<void> {
+  const { nodes, onPhase, copied } = options;
   const filling = {
     ...options,
     place,
     epoch: entry.epoch,
-    target: nodeOf(nodes, move.to),
+    target: nodeOf(nodes, to),
     sources: entry.replicas.flatMap((name) => nodes.find((node) => node.name === name) ?? []),
   };
   await onPhase('copying', copied);
+  // All replicas are lost for good: what others were written of it, and have not given up, is all that there is.
+  if (filling.sources.length === 0) return copyLeftovers(filling);
   const all = await copyShard(filling, copied, (at) => onPhase('copying', at));
   await onPhase('verifying', all);
   await verifyShard(filling);
 }
 
 /** A node that was away at the switch, and still calls itself a replica, is waited for too. One that is no member any more has nothing to give up. */
-async function cleaned({ nodes, move, signal }: MoveOptions, entry: ShardEntry): Promise<void> {
+export async function cleaned(
+  { nodes, move, signal }: Pick<MoveOptions, 'nodes' | 'move' | 'signal'>,
+  entry: ShardEntry,
+): Promise<void> {
   const old = nodes.find((node) => node.name === move.from);
   if (old === undefined) return;
   const client = await connect(old.address, { application: 'pgquorum shards', answerWithinMs: 30_000 });
@@ -167,7 +181,9 @@ export const moveWork =
     const { signal } = job;
     const onPhase = (phase: MovePhase, copied: CopyPlace | null): Promise<void> =>
       job.report({ done: copied?.keys ?? before?.copied?.keys ?? 0, unit: 'keys' }, { phase, copied });
-    try {
+    // Also one that was cancelled while nobody ran it.
+    if (job.takesBack) await cancelMove({ nodes, move, proposer: home.number });
+    else
       await moveShard({
         ...options,
         nodes,
@@ -177,10 +193,5 @@ export const moveWork =
         copied: before?.copied ?? null,
         onPhase,
       });
-      return move;
-    } catch (cause) {
-      if (isPgquorumError(signal.reason) && signal.reason.code === 'job_cancelled')
-        await cancelMove({ nodes, move, proposer: home.number });
-      throw cause;
-    }
+    return move;
   };

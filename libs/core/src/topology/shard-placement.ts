@@ -19,7 +19,7 @@ export interface PlacedCollection {
   readonly map?: ShardMap;
 }
 
-interface PlacementSettings {
+export interface PlacementSettings {
   readonly placement: PlacementKind;
   readonly virtualNodes: number;
 }
