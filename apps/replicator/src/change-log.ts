@@ -170,6 +170,20 @@ export async function readTopicToEnd(
   if (positions !== null) await hasAppliedTopic(node, others, { positions, signal });
 }
 
+/** The same for a node that goes on under another number, whose topic one of the others may not have read yet, however long that takes. */
+export async function readOwnTopicToEnd(
+  { settings, logger }: Replication,
+  node: ClusterNode,
+  other: ClusterNode,
+  signal: AbortSignal,
+): Promise<void> {
+  const positions = await topicEndIfAny(kafkaAddress(settings), topicName(settings.cluster, node.name));
+  if (positions === null) return;
+  const onBehind = (name: string) =>
+    logger.info({ node: name }, `copying waits until the topic of ${node.name} is applied there to its end`);
+  await hasAppliedTopic(node, [other], { positions, signal, withinMs: Infinity, onBehind });
+}
+
 /** The topics of a node, in all formats. */
 export const deleteTopicsOf = (
   { settings }: Pick<Replication, 'settings'>,

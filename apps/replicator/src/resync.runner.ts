@@ -7,6 +7,7 @@ import {
 } from '@nestjs/common';
 import { runCopier } from '#core/resync/copier.pg.ts';
 import { requireConfirmed } from '#core/topology/identity.pg.ts';
+import { readOwnTopicToEnd } from './change-log.ts';
 import { Loop } from './loop.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
 
@@ -36,6 +37,12 @@ export class ResyncRunner implements OnApplicationBootstrap, BeforeApplicationSh
                   log,
                   keysPerSecond: settings.resyncKeysPerS,
                   logger: logger.child({ resync: `${origin.name} ${target.name}` }),
+                  ...(log === 'kafka'
+                    ? {
+                        ownTopicApplied: (aborting: AbortSignal) =>
+                          readOwnTopicToEnd(this.#replication, target, origin, aborting),
+                      }
+                    : {}),
                   onHealthy: healthy,
                   onResync: (resyncing) =>
                     metrics.resyncing.set({ origin: origin.name, target: target.name }, resyncing ? 1 : 0),

@@ -56,19 +56,29 @@ export async function hasApplied(
 
 const everyMs = 100;
 
+export interface TopicApplied {
+  /** The end of the topic. */
+  readonly positions: ReadonlyMap<number, bigint>;
+  readonly signal: AbortSignal;
+  /** How long it may take; default 30 s. */
+  readonly withinMs?: number;
+  /** Told once who is behind, before that is waited for. */
+  readonly onBehind?: (node: string) => void;
+}
+
 /**
  * Resolves when these nodes have applied a topic of a node that is gone up to these positions. Of one whose place in it was lost nobody can say what it lacks: it is not waited for, and gets it
  * by the comparison.
  */
 export async function hasAppliedTopic(
-  node: ClusterNode,
+  node: Pick<ClusterNode, 'name' | 'number'>,
   others: readonly ClusterNode[],
-  { positions, signal }: { readonly positions: ReadonlyMap<number, bigint>; readonly signal: AbortSignal },
+  { positions, signal, withinMs: limitMs = withinMs, onBehind }: TopicApplied,
 ): Promise<void> {
-  const until = performance.now() + withinMs;
+  const until = performance.now() + limitMs;
   await reach(others, async (targets) => {
     for (const { node: target, client } of targets)
-      for (;;) {
+      for (let look = 0; ; look += 1) {
         const { rows } = await client.query<{ stream: number; position: string; lost: boolean }>(
           `select p.stream, min(p.position)::text as position, exists (select from pgquorum.resync r where r.origin = $1 and r.phase = 'noting') as lost
            from pgquorum.progress p where p.origin = $1 and p.log = 'kafka' group by p.stream`,
@@ -77,6 +87,7 @@ export async function hasAppliedTopic(
         const at = new Map(rows.map(({ stream, position }) => [stream, BigInt(position)]));
         const behind = [...positions].some(([stream, end]) => end >= 0n && (at.get(stream) ?? -1n) < end);
         if (!behind || rows.some(({ lost }) => lost)) break;
+        if (look === 0) onBehind?.(target.name);
         if (performance.now() > until)
           throw new PgquorumError(
             'not_ready',

@@ -5,6 +5,8 @@
  * Invariants, and what would break them:
  * - the copying begins after the position of the edge was noted, so no write falls between the two;
  * - a cursor is kept only behind what is durable here: a crash copies some keys again, never leaves one out;
+ * - a node that goes on under another number has lost the end of its past, of which its topic may hold what an origin has not applied yet. Nobody would send it that
+ *   later, since what was applied is not sent on: so it copies from an origin only once that has applied all that the topic holds;
  * - collections are taken in the order of their names; one that is made meanwhile needs no copy, since its writes all come after the position;
  * - bounded: one batch is held at a time (verify/copy-states.pg.ts), and no more keys a second than the limit.
  */
@@ -41,6 +43,8 @@ export interface CopierOptions {
   /** Most keys a second. */
   readonly keysPerSecond: number;
   readonly logger: Logger;
+  /** With Kafka: resolves once the origin has applied all that the target's own topic holds now. */
+  readonly ownTopicApplied?: (signal: AbortSignal) => Promise<void>;
   /** Called once the copier looks after its edge. */
   readonly onHealthy?: () => void;
   /** Told whether something is missing on the target, whenever the copier looks. */
@@ -118,6 +122,7 @@ class Copying {
     const { cluster, origin, target, logger } = this.#options;
     await requireConfirmed(origin, signal);
     await adoptFrom(this.#control, { me: target.name, peer: origin.address });
+    if (await this.#wentBack()) await this.#options.ownTopicApplied?.(signal);
     const application = `pgquorum resync ${origin.name} ${target.name}`;
     const source = await connect(origin.address, { application, answerWithinMs });
     const merger = new StateMerger({ cluster, target, application, logger });
@@ -136,6 +141,14 @@ class Copying {
     failpoint('resync-copied');
     if (await finishResync(this.#control, this.#id, this.#resync.startedAt))
       logger.info({ reason: this.#resync.reason, copied: this.#copied }, 'resync finished');
+  }
+
+  /** Has the node had another number? One that joins under the name of a removed one has lost nothing. */
+  async #wentBack(): Promise<boolean> {
+    const { rows } = await this.#control.query(
+      'select from pgquorum.member m, pgquorum.node n where m.name = n.name and m.retired and m.number <> n.number and n.joining_since is null',
+    );
+    return rows.length > 0;
   }
 
   /** False when this resync ended without us. */

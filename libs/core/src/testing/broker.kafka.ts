@@ -140,6 +140,12 @@ export class KafkaBroker {
     await this.#process?.end('SIGKILL', stopMsMax);
   }
 
+  /** A broker that has lost its disk: when it is started again it knows of no topic. It has to have been ended before. */
+  async loseData(): Promise<void> {
+    if (this.#process?.running() === true) throw new Error('this broker is running');
+    await format(this.#storage);
+  }
+
   log(): string {
     return readFileSync(join(this.#folder, 'log'), 'utf8');
   }

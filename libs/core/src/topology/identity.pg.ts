@@ -8,7 +8,7 @@ import type pg from 'pg';
 import { isPgquorumError, PgquorumError } from '../errors/error.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
-import { isConnectionError } from '../postgres/sqlstate.ts';
+import { isConnectionError, sqlStateOf } from '../postgres/sqlstate.ts';
 import { adoptNumber, type PeerIdentity } from './adopt.pg.ts';
 import type { ClusterNode } from './found.pg.ts';
 import { judge, type LocalIdentity, type Memory } from './identity.ts';
@@ -48,6 +48,7 @@ interface PeerFacts extends PeerIdentity {
 
 const answerWithinMs = 10_000;
 const connectTimeoutMs = 2000;
+const readOnly = '25006';
 /** After the node or a peer was lost. */
 const againMs = 200;
 /** How long the database may take to be found itself after its start before that is a trouble worth telling. */
@@ -209,6 +210,8 @@ class IdentityWatch {
         await peer.query(rememberSql, [own.name, own.number, token, rows[0]!.lsn]);
         told += 1;
       } catch (cause) {
+        // One that is a standby still is told once it is promoted: others are not to be kept from it by that.
+        if (sqlStateOf(cause) === readOnly) continue;
         if (!isLost(cause)) throw cause;
         await this.#drop(name);
       }

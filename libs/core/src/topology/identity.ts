@@ -50,14 +50,15 @@ export function judge(
   memories: readonly Memory[],
   options: { readonly peers: number; readonly aliveMs: number },
 ): Verdict {
-  const alive = memories.find(
+  const alive = memories.some(
     ({ remembered }) =>
       remembered !== null && !local.tokens.has(remembered.token) && remembered.agoMs < options.aliveMs,
   );
-  if (alive !== undefined)
+  // Without who was told: that is another one at every look, and each new reason is written down and logged.
+  if (alive)
     return {
       kind: 'other-alive',
-      reason: `another database has told ${alive.peer} within the last ${options.aliveMs} ms that it is this node`,
+      reason: `another database has told others within the last ${options.aliveMs} ms that it is this node`,
     };
   if (memories.length === 0 && options.peers > 0) return { kind: 'unknown' };
   for (const memory of memories) {
