@@ -30,7 +30,7 @@ import { compareAll, hasApplied, type HandOverOptions } from './hand-over.pg.ts'
 import { leaveTables } from './left.pg.ts';
 import { isRemoved, joinMembers, type MemberRow } from './members.ts';
 import { readMembers } from './members.pg.ts';
-import type { RemoveArguments } from './replica-request.ts';
+import { removeReplicaJob, type RemoveArguments } from './replica-request.ts';
 import { forgetNode, retireNumbers } from './retire.pg.ts';
 import { checkMark, checkWanted, takeBackMark } from './take-back.pg.ts';
 
@@ -127,13 +127,24 @@ class Removal {
     return leaver;
   }
 
-  /** Those that stay: all others, but for those that were declared lost as well. */
+  /**
+   * Those that stay: all others, but for those that are declared lost as well: marked so, or not to be reached while their own removal as lost has been asked for. Two that are
+   * lost would wait for each other otherwise, since each is marked on all that stay.
+   */
   async #survivors(): Promise<ClusterNode[]> {
     const others = this.#nodes.filter(({ name }) => name !== this.#given.node);
-    const members = joinMembers(await Promise.all(others.map((node) => membersOf(node))));
-    const stay = others.filter(
-      ({ name }) => !members.some((one) => one.name === name && !one.retired && one.change === 'lost'),
-    );
+    const looks = await Promise.all(others.map(lookAt));
+    const seen = looks.filter((look) => look.kind === 'seen');
+    const members = joinMembers(seen.map((look) => look.members));
+    const isMarked = (name: string): boolean =>
+      members.some((one) => one.name === name && !one.retired && one.change === 'lost');
+    const stay: ClusterNode[] = [];
+    for (const look of looks) {
+      const { name } = look.node;
+      if (isMarked(name)) continue;
+      if (look.kind === 'seen') stay.push(look.node);
+      else if (!seen.some(({ declared }) => declared.includes(name))) throw look.cause;
+    }
     if (stay.length === 0) throw new PgquorumError('last_node', `node ${this.#given.node}`);
     return stay;
   }
@@ -266,6 +277,33 @@ const on = async <T>(
 };
 
 const membersOf = (node: ClusterNode): Promise<MemberRow[]> => on(node, readMembers);
+
+type Look =
+  | {
+      readonly kind: 'seen';
+      readonly node: ClusterNode;
+      readonly members: readonly MemberRow[];
+      /** Whose removal as lost has been asked for here. */
+      readonly declared: readonly string[];
+    }
+  | { readonly kind: 'unreachable'; readonly node: ClusterNode; readonly cause: PgquorumError };
+
+async function lookAt(node: ClusterNode): Promise<Look> {
+  try {
+    return await on(node, async (client) => {
+      const members = await readMembers(client);
+      const { rows } = await client.query<{ name: string }>(
+        `select j.arguments ->> 'node' as name from pgquorum.job j where j.kind = $1 and j.state in ('waiting', 'running') and not j.cancel_requested and (j.arguments ->> 'lost')::boolean`,
+        [removeReplicaJob],
+      );
+      return { kind: 'seen', node, members, declared: rows.map(({ name }) => name) };
+    });
+  } catch (cause) {
+    if (cause instanceof PgquorumError && cause.code === 'node_unreachable')
+      return { kind: 'unreachable', node, cause };
+    throw cause;
+  }
+}
 
 /** Null once it is cleaned up. */
 async function urlOf(name: string, survivors: readonly ClusterNode[]): Promise<string | null> {
