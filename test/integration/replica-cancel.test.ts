@@ -44,7 +44,7 @@ test('a removal that is cancelled leaves the node as it was, and beyond the last
   await scene.query(2, insert('before'));
 
   const cancelled = await ask('RemoveReplica', { node: 'n3' });
-  await dies(scene, 2);
+  await dies(scene, 3);
   expect(await scene.query(2, closedSql)).toHaveLength(1);
   await expect(scene.query(2, insert('refused'))).rejects.toMatchObject({ code: 'PQ013' });
   expect(await scene.gateway.send('DELETE', `/v1/jobs/${cancelled}`)).toMatchObject({
@@ -76,7 +76,7 @@ test('a removal that is cancelled leaves the node as it was, and beyond the last
   );
 
   const jobs = [await ask('RemoveReplica', { node: 'n3' })];
-  await dies(scene, 1);
+  await dies(scene, 2);
   jobs.push(await startAnother(scene));
   scene.replicator.start();
   const ended = [];
