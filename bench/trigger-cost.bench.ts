@@ -6,7 +6,9 @@
  */
 import type pg from 'pg';
 import { connect } from '#core/postgres/connect.pg.ts';
+import type { TestMaster } from '#core/testing/masters.pg.ts';
 import { foundCluster } from '#core/topology/found.pg.ts';
+import { serverCpuMs } from './setup/cpu.ts';
 import { chosen, finish, full, median, rate, rounds, show, title, whole } from './setup/figures.ts';
 import {
   addresses,
@@ -79,22 +81,40 @@ async function share<T>(
 interface Rates {
   readonly plain: number[];
   readonly versioned: number[];
+  /** Processor time of the whole phase, in ms. */
+  readonly cpuMs: Record<Table, { server: number; client: number; rows: number }>;
 }
+
+const noRates = (): Rates => ({
+  plain: [],
+  versioned: [],
+  cpuMs: {
+    plain: { server: 0, client: 0, rows: 0 },
+    versioned: { server: 0, client: 0, rows: 0 },
+  },
+});
 
 /** Blocks of both tables in turns, so short that whatever else the machine does meets both alike. */
 async function measure(
   clients: readonly pg.Client[],
   source: RowSource,
-  options: { workload: Workload; round: number; rates: Rates },
+  options: { workload: Workload; node: TestMaster; round: number; rates: Rates },
 ): Promise<void> {
-  const { workload, round, rates } = options;
+  const { workload, node, round, rates } = options;
   for (let block = 0; block < blocks; block += 1) {
     const order = block % 2 === 0 ? (['plain', 'versioned'] as const) : (['versioned', 'plain'] as const);
     for (const table of order) {
       const send = workload.prepare(source, `r${round}b${block}`);
+      const serverBeganMs = serverCpuMs(node);
+      const clientBegan = process.cpuUsage();
       const began = performance.now();
       await send(clients, table);
       rates[table].push(rate(workload.blockRows, performance.now() - began));
+      const { user, system } = process.cpuUsage(clientBegan);
+      const cpu = rates.cpuMs[table];
+      cpu.client += (user + system) / 1000;
+      cpu.server += serverCpuMs(node) - serverBeganMs;
+      cpu.rows += workload.blockRows;
     }
   }
 }
@@ -113,8 +133,8 @@ async function run(workload: Workload): Promise<void> {
     await makePlainTable(clients[0]!, 'plain', noIndex);
     const source = await RowSource.of(clients[0]!);
     const found: Record<'inserting' | 'updating', Rates> = {
-      inserting: { plain: [], versioned: [] },
-      updating: { plain: [], versioned: [] },
+      inserting: noRates(),
+      updating: noRates(),
     };
     for (let round = 0; round <= rounds; round += 1) {
       for (const phase of ['inserting', 'updating'] as const) {
@@ -122,15 +142,31 @@ async function run(workload: Workload): Promise<void> {
         // The first round only warms connections and caches.
         await measure(clients, source, {
           workload,
+          node: node!,
           round,
-          rates: round === 0 ? { plain: [], versioned: [] } : found[phase],
+          rates: round === 0 ? noRates() : found[phase],
         });
       }
     }
-    for (const [phase, rates] of Object.entries(found)) report(phase, rates);
+    for (const [phase, rates] of Object.entries(found)) {
+      report(phase, rates);
+      reportCpu(phase, rates);
+    }
   } finally {
     await Promise.all(clients.map((client) => client.end()));
   }
+}
+
+/** What of the rate is the other programs' on this machine is not in these: on two cores their sum bounds the rate. */
+function reportCpu(phase: string, { cpuMs }: Rates): void {
+  const aRow = (table: Table, part: 'server' | 'client') => (cpuMs[table][part] * 1000) / cpuMs[table].rows;
+  const all = (table: Table) => aRow(table, 'server') + aRow(table, 'client');
+  for (const table of ['plain', 'versioned'] as const)
+    show({
+      name: `${phase}, ${table === 'plain' ? 'plain table' : 'collection'}, processor a row`,
+      value: `${whole(aRow(table, 'server'))} us at the server, ${whole(aRow(table, 'client'))} us here`,
+      ...(table === 'versioned' ? { ratio: all('plain') / all('versioned'), against: 'plain' } : {}),
+    });
 }
 
 function report(phase: string, { plain, versioned }: Rates): void {

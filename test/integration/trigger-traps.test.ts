@@ -114,6 +114,46 @@ describe.each([18, 16] as const)('triggers on Postgres %i', (major) => {
     ]);
   });
 
+  test('a row of a bulk insert that is gone again, moved or inserted twice when the statement ends', async () => {
+    const name = await collection(`('0', '[1,2,3]')`);
+    const when = (id: string, what: string) => `if new.id = '${id}' then ${what}; end if;`;
+    await cluster.query(
+      0,
+      `create function ${name}_before() returns trigger language plpgsql as $$ begin
+         ${when('5', `delete from ${name} where id = '4'`)} return new; end $$;
+       create function ${name}_after() returns trigger language plpgsql as $$ begin
+         ${when('1', `delete from ${name} where id = '1'`)}
+         ${when('2', `update ${name} set id = '3' where id = '2'`)}
+         ${when('7', `begin delete from ${name} where id = '7'; perform 1 / 0; exception when division_by_zero then null; end`)} return null; end $$;
+       create trigger before_row before insert on ${name} for each row execute function ${name}_before();
+       create trigger after_row after insert on ${name} for each row execute function ${name}_after()`,
+    );
+    const insert = async (ids: readonly string[]) => {
+      // A session of its own: what one has written before would have every key looked up.
+      const client = await cluster.client(0);
+      const rows = ids.map((id) => `('${id}', '[1,2,3]')`).join(', ');
+      await client.query(`insert into ${name} (id, embedding) values ${rows}`);
+      await client.end();
+      return versions(name);
+    };
+    expect(await insert(['0a', '1'])).toEqual(['0 alive', '0a alive', '1 dead']);
+    expect((await insert(['2', '6'])).slice(3)).toEqual(['2 dead', '3 alive', '6 alive']);
+    expect((await insert(['4', '5', '4', '7'])).slice(5)).toEqual([
+      '4 alive',
+      '5 alive',
+      '6 alive',
+      '7 alive',
+    ]);
+    const [gone, twice] = [await cluster.client(0), await cluster.client(0)];
+    await gone.query(`with d as (delete from ${name} where id = '0' returning 1) insert into ${name} (id, embedding) select x, '[1,2,3]' from (values ('8'), ('9')) v(x), d`); // prettier-ignore
+    expect(await versions(name)).toEqual(expect.arrayContaining(['0 dead', '8 alive', '9 alive']));
+    // Rows that were there before are told by the same trigger as those that are new.
+    await twice.query(`insert into ${name} (id, embedding) values ('8', '[3,2,1]'), ('91', '[1,2,3]'), ('92', '[1,2,3]') on conflict (id) do update set embedding = excluded.embedding`); // prettier-ignore
+    expect(await versions(name)).toEqual(
+      expect.arrayContaining(['8 alive', '9 alive', '91 alive', '92 alive']),
+    );
+  });
+
   test('truncate is refused under an older snapshot, which does not show rows that others wrote since', async () => {
     const name = await collection(`('a', '[1,2,3]')`);
     const client = await cluster.client(0);
