@@ -191,12 +191,16 @@ export class Network implements AsyncDisposable {
         ).catch((cause: unknown) => {
           throw new Error(`${(cause as Error).message}\n${this.#told()}`, { cause });
         });
-    for (const place of this.replicators.keys())
+    for (const place of this.replicators.keys()) {
+      let why: NotReady | null = null;
       await eventually(
         `${marker}: replicator ${place + 1} is ready`,
-        async () => (await this.notReady(place)) === null,
-        { withinMs: 120_000, everyMs: 100 },
-      );
+        async () => (why = await this.notReady(place)) === null,
+        { withinMs: 240_000, everyMs: 100 },
+      ).catch((cause: unknown) => {
+        throw new Error(`${(cause as Error).message}: ${JSON.stringify(why)}\n${this.#told()}`, { cause });
+      });
+    }
   }
 
   /** What the replicators said last. */
