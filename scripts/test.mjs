@@ -39,8 +39,8 @@ const timed = ['contract', 'integration', 'simulation', 'scenarios', 'containers
 /** Suites of timed files that run by themselves. */
 const apart = ['mixed', 'delayed'];
 const workersMax = 2;
-/** Of them those that mostly wait, for silence to be noticed or for an image to be built: one after the other beside the rest, which they hardly slow down. */
-const waiting = 'test/(integration/network-faults|containers/)';
+/** Of them those that mostly wait, for images and containers: one after the other beside the rest. */
+const waiting = 'test/containers/';
 /** Files of random histories: what fails once has failed. */
 const once = /convergence|\/mixed\.test|simulation|single-writer|trigger-model|\/crdt\.test|\.property\./;
 const unsteadyMax = 3;

@@ -1,4 +1,4 @@
-/** The same on links between replicators and the broker: see network-faults.test.ts. */
+/** The same on links between replicators and the broker, in the long form: see network-faults.test.ts. */
 import { describe, test } from '@jest/globals';
 import { createCollection } from '#core/collections/catalog.pg.ts';
 import { freePorts } from '#core/embedded/ports.os.ts';
@@ -14,7 +14,8 @@ import { collection, Network, silenceNoticedMs } from './network-faults/network.
 const availability = await kafkaAvailable();
 if (availability.kind === 'unavailable')
   process.stderr.write(`skipped: links to Kafka (${availability.reason})\n`);
-const describeWithKafka = availability.kind === 'available' ? describe : describe.skip;
+const long = process.env['PGQUORUM_TEST_LONG'] === '1';
+const describeWithKafka = long && availability.kind === 'available' ? describe : describe.skip;
 
 describeWithKafka('between replicators and the broker', () => {
   test('nothing is lost or doubled, whatever happens to the links', async () => {

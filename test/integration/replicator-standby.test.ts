@@ -10,9 +10,7 @@ import { foundTestCluster, type TestCluster } from '#core/testing/cluster.pg.ts'
 import { eventually } from '#core/testing/wait.process.ts';
 import { AppProcess } from './convergence/processes.ts';
 
-/** Then the dearer ones run through Kafka as well. */
-const long = process.env['PGQUORUM_TEST_LONG'] === '1';
-const logs = await changeLogs();
+const logs = await changeLogs(['wal']);
 
 interface Pair extends AsyncDisposable {
   readonly cluster: TestCluster;
@@ -152,47 +150,42 @@ describe.each(logs)('through %s', (log) => {
     await expectUnharmed(pair);
   }, 600_000);
 
-  if (log === 'wal' || long)
-    test('a standby takes over within a second after the other one was stopped', async () => {
-      await using pair = await startPair(log);
-      const took: number[] = [];
-      // A machine that is busy with other tests gives it three tries to be as fast as it is.
-      for (let round = 0; round < 3 && !took.some((ms) => ms < takeoverGoalMs.stopped); round += 1) {
-        const [active, other] = round % 2 === 0 ? [pair.first, pair.second] : [pair.second, pair.first];
-        expect(await active.kill('SIGTERM')).toBe(0);
-        took.push(await arrives(pair.cluster, `after stop ${round}`));
-        expect(other.pid).toBeDefined();
-        active.start();
-        await standsBy(pair);
-      }
-      expectQuick(log, 'after a stop', Math.min(...took), takeoverGoalMs.stopped);
-      await expectUnharmed(pair);
-    }, 600_000);
-
-  if (log === 'wal' || long)
-    test('a standby ends the sessions of one that froze, which stands by when it wakes and does no harm', async () => {
-      await using pair = await startPair(log);
-      const { cluster, first, second } = pair;
-      const frozen = await holders(pair);
-      // Under way when it freezes: what was applied and not yet confirmed, or sent and not yet committed.
-      await cluster.query(
-        0,
-        `insert into docs select 'bulk ' || i, '[1,2,3]' from generate_series(1, 3000) i`,
-      );
-      first.signal('SIGSTOP');
-      await cluster.query(0, `update docs set metadata = '{"late":true}' where id like 'bulk 1%'`);
-      await arrives(cluster, 'while it is frozen');
-      const now = await holders(pair);
-      for (const [at, pid] of frozen.entries()) expect(now[at]).not.toBe(pid);
-      first.signal('SIGCONT');
+  test('a standby takes over within a second after the other one was stopped', async () => {
+    await using pair = await startPair(log);
+    const took: number[] = [];
+    // A machine that is busy with other tests gives it three tries to be as fast as it is.
+    for (let round = 0; round < 3 && !took.some((ms) => ms < takeoverGoalMs.stopped); round += 1) {
+      const [active, other] = round % 2 === 0 ? [pair.first, pair.second] : [pair.second, pair.first];
+      expect(await active.kill('SIGTERM')).toBe(0);
+      took.push(await arrives(pair.cluster, `after stop ${round}`));
+      expect(other.pid).toBeDefined();
+      active.start();
       await standsBy(pair);
-      expect(await holders(pair)).toEqual(now);
-      await cluster.query(0, `delete from docs where id like 'bulk 2%'`);
-      await arrives(cluster, 'after it woke');
-      await expectUnharmed(pair);
-      expect(pair.told('first')).toContain('lease_lost');
-      await second.kill('SIGKILL');
-      await arrives(cluster, 'by the one that had been frozen');
-      await expectUnharmed(pair);
-    }, 600_000);
+    }
+    expectQuick(log, 'after a stop', Math.min(...took), takeoverGoalMs.stopped);
+    await expectUnharmed(pair);
+  }, 600_000);
+
+  test('a standby ends the sessions of one that froze, which stands by when it wakes and does no harm', async () => {
+    await using pair = await startPair(log);
+    const { cluster, first, second } = pair;
+    const frozen = await holders(pair);
+    // Under way when it freezes: what was applied and not yet confirmed, or sent and not yet committed.
+    await cluster.query(0, `insert into docs select 'bulk ' || i, '[1,2,3]' from generate_series(1, 3000) i`);
+    first.signal('SIGSTOP');
+    await cluster.query(0, `update docs set metadata = '{"late":true}' where id like 'bulk 1%'`);
+    await arrives(cluster, 'while it is frozen');
+    const now = await holders(pair);
+    for (const [at, pid] of frozen.entries()) expect(now[at]).not.toBe(pid);
+    first.signal('SIGCONT');
+    await standsBy(pair);
+    expect(await holders(pair)).toEqual(now);
+    await cluster.query(0, `delete from docs where id like 'bulk 2%'`);
+    await arrives(cluster, 'after it woke');
+    await expectUnharmed(pair);
+    expect(pair.told('first')).toContain('lease_lost');
+    await second.kill('SIGKILL');
+    await arrives(cluster, 'by the one that had been frozen');
+    await expectUnharmed(pair);
+  }, 600_000);
 });

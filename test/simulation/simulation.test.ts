@@ -32,7 +32,7 @@ function numberOf(name: string, fallback: number): number {
   return value;
 }
 
-const runsDefault = 12_000;
+const runsDefault = 6_000;
 const firstSeed = numberOf('PGQUORUM_TEST_SEED', randomInt(2 ** 31));
 const runs = numberOf('PGQUORUM_TEST_RUNS', runsDefault);
 
