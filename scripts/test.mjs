@@ -134,7 +134,7 @@ async function runSuites(names) {
       ...patterns,
     ]);
   const runs = [run('', workersMax, `^${root}/${waiting}`)];
-  if (areTimed) runs.push(run('-waiting', 1, `^(?!${root}/${waiting})`));
+  if (timed.includes(names[0])) runs.push(run('-waiting', 1, `^(?!${root}/${waiting})`));
   const files = (await Promise.all(runs)).flat();
   const failed = files.filter(({ failures }) => failures > 0);
   if (!areTimed || failed.length > unsteadyMax || failed.some(({ path }) => once.test(path))) return files;

@@ -5,7 +5,6 @@
  */
 import type pg from 'pg';
 import { OriginCatalog } from '../capture/catalog.pg.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import type { LogBatch, Position } from './change.ts';
@@ -34,20 +33,16 @@ const appendsAhead = 4;
 export async function runRepublish(options: RepublishOptions, signal: AbortSignal): Promise<void> {
   const { origin, format } = options;
   const lease = await SessionLease.take(origin.address, `publish ${format}`, signal);
-  if (lease === null) return;
-  const client = await connect(origin.address, {
-    application: `pgquorum publish ${format}`,
-    answerWithinMs: 30_000,
+  const connection = { application: `pgquorum publish ${format}`, answerWithinMs: 30_000 };
+  await lease?.connected(origin.address, connection, async (client) => {
+    let republishing: Republishing | null = null;
+    try {
+      republishing = new Republishing(options, { client, lease });
+      await republishing.run(signal);
+    } finally {
+      await republishing?.close();
+    }
   });
-  let republishing: Republishing | null = null;
-  try {
-    republishing = new Republishing(options, { client, lease });
-    await republishing.run(signal);
-  } finally {
-    await republishing?.close();
-    await closeClient(client);
-    await lease.release();
-  }
 }
 
 class Republishing {

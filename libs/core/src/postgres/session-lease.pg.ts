@@ -13,7 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { NodeAddress } from '../config/settings.ts';
 import { PgquorumError } from '../errors/error.ts';
-import { closeClient, connect } from './connect.pg.ts';
+import { closeClient, connect, type ConnectOptions } from './connect.pg.ts';
 import { endHoldersSql, holderSql, SilentHolder } from './silent-holder.pg.ts';
 import { sqlStateOf } from './sqlstate.ts';
 
@@ -123,6 +123,24 @@ export class SessionLease {
     const holder = await client.query<{ pid: number }>(holderSql, [lease]);
     const mine = (this.#client as unknown as { processID: number }).processID;
     if (!rows[0]!.joined || this.#lost.signal.aborted || holder.rows[0]?.pid !== mine) throw this.#error();
+  }
+
+  /** Work under the lease on a connection of its own. The lease goes with it, also when the connection can not be had: what is left behind nobody could take again. */
+  async connected<T>(
+    node: NodeAddress,
+    options: ConnectOptions,
+    work: (client: pg.Client) => Promise<T>,
+  ): Promise<T> {
+    try {
+      const client = await connect(node, options);
+      try {
+        return await work(client);
+      } finally {
+        await closeClient(client);
+      }
+    } finally {
+      await this.release();
+    }
   }
 
   async release(): Promise<void> {

@@ -47,9 +47,7 @@ async function remakeFeed(
 ): Promise<void> {
   const id = { origin: origin.number as number, log: 'capture' };
   const lease = await SessionLease.take(origin.address, 'note capture', signal);
-  if (lease === null) return;
-  const client = await connect(origin.address, { application });
-  try {
+  await lease?.connected(origin.address, { application }, async (client) => {
     const source = await readSourceState(client, id);
     if (source?.synced !== lost.synced) return;
     const made = await remakeSlot(client, source?.slot ?? logSlot(cluster, origin.number), signal);
@@ -66,8 +64,5 @@ async function remakeFeed(
     );
     await tellResync(client, { origin: id.origin, happened: 'slot remade', reason: lost.reason });
     await client.query('commit');
-  } finally {
-    await closeClient(client);
-    await lease.release();
-  }
+  });
 }

@@ -33,14 +33,23 @@ const adoptEveryMs = 2000;
 
 /** Runs until the signal aborts or something breaks. */
 export async function runTender(options: TendOptions, signal: AbortSignal): Promise<void> {
-  const { node } = options;
-  const lease = await SessionLease.take(node.address, 'shards', signal);
-  if (lease === null) return;
-  const client = await connect(node.address, { application: 'pgquorum shards', answerWithinMs: 60_000 });
+  const { address } = options.node;
+  // Waiting for the lease is well too: somebody else tends.
+  options.onHealthy?.();
+  const lease = await SessionLease.take(address, 'shards', signal);
+  await lease?.connected(address, { application: 'pgquorum shards', answerWithinMs: 60_000 }, (client) =>
+    tend(options, { client, lease }, signal),
+  );
+}
+
+async function tend(
+  options: TendOptions,
+  { client, lease }: { readonly client: pg.Client; readonly lease: SessionLease },
+  signal: AbortSignal,
+): Promise<void> {
   const peers = new Peers(options.nodes);
   let adoptedAt = -Infinity;
   try {
-    options.onHealthy?.();
     while (!signal.aborted) {
       await lease.check();
       const mapped = (await listCollections(client)).filter(({ map }) => map !== undefined);
@@ -56,8 +65,6 @@ export async function runTender(options: TendOptions, signal: AbortSignal): Prom
     }
   } finally {
     await peers.close();
-    await closeClient(client);
-    await lease.release();
   }
 }
 

@@ -4,7 +4,6 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
 import { tellEvent } from '../events/tell.pg.ts';
 import type { ClusterNode } from './found.pg.ts';
@@ -26,22 +25,15 @@ export async function watchReplication(options: WatchOptions, signal: AbortSigna
   // Waiting for the lease is well too: somebody else watches.
   options.onWatching?.();
   const lease = await SessionLease.take(options.node.address, 'watch', signal);
-  if (lease === null) return;
-  const client = await connect(options.node.address, {
-    application: 'pgquorum watch',
-    answerWithinMs: 10_000,
-  });
-  try {
+  const connection = { application: 'pgquorum watch', answerWithinMs: 10_000 };
+  await lease?.connected(options.node.address, connection, async (client) => {
     const seen = new Map<string, string>();
     while (!signal.aborted) {
       await lease.check();
       await look(client, options, seen);
       await sleep(options.intervalMs, undefined, { signal }).catch(() => undefined); // the loop's condition sees the abort
     }
-  } finally {
-    await closeClient(client);
-    await lease.release();
-  }
+  });
 }
 
 async function look(client: pg.Client, options: WatchOptions, seen: Map<string, string>): Promise<void> {
