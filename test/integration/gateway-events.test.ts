@@ -243,12 +243,7 @@ test('a position that is forgotten is refused, and a stream that ends with its g
   const ids = [await found('h'), await found('i')];
   await listener.until(2);
   // In the order in which a gateway hears of them, which is not always that in which they were found.
-  expect(
-    listener.told
-      .slice(0, 2)
-      .map(({ data }) => data['conflictId'])
-      .toSorted(),
-  ).toEqual(ids.toSorted());
+  expect(new Set(listener.told.slice(0, 2).map(({ data }) => data['conflictId']))).toEqual(new Set(ids));
   const started = performance.now();
   await gateway[Symbol.asyncDispose]();
   expect(performance.now() - started).toBeLessThan(8000);
