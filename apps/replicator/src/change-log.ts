@@ -34,6 +34,7 @@ export function openWal(
     origin: origin.number,
     slot: start.source.slot,
     sole: true, // edges and feeds hold a lease
+    confirmed: true,
     publication: start.source.publication,
     transactionBytesMax: settings.transactionBytesMax,
     pace,

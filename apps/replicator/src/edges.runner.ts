@@ -7,7 +7,7 @@ import {
 } from '@nestjs/common';
 import { runMendedEdge } from '#core/resync/edge.pg.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
-import { requireConfirmed } from '#core/topology/identity.pg.ts';
+import { requireConfirmed } from '#core/topology/confirmed.pg.ts';
 import { notePosition, openReader } from './change-log.ts';
 import { Loop } from './loop.ts';
 import { REPLICATION, type Replication } from './tokens.ts';

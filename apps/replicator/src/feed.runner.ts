@@ -6,7 +6,7 @@ import {
   type OnApplicationBootstrap,
 } from '@nestjs/common';
 import { runMendedFeed } from '#core/resync/feed.pg.ts';
-import { requireConfirmed } from '#core/topology/identity.pg.ts';
+import { requireConfirmed } from '#core/topology/confirmed.pg.ts';
 import { openWal, openWriter } from './change-log.ts';
 import { Loop } from './loop.ts';
 import { REPLICATION, type Replication } from './tokens.ts';

@@ -6,7 +6,7 @@ import {
   type OnApplicationBootstrap,
 } from '@nestjs/common';
 import { runCopier } from '#core/resync/copier.pg.ts';
-import { requireConfirmed } from '#core/topology/identity.pg.ts';
+import { requireConfirmed } from '#core/topology/confirmed.pg.ts';
 import { readOwnTopicToEnd } from './change-log.ts';
 import { Loop } from './loop.ts';
 import { REPLICATION, type Replication } from './tokens.ts';

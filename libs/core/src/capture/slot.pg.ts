@@ -12,14 +12,17 @@
 import type { EventEmitter } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { LogicalReplicationService } from 'pg-logical-replication';
+import type { LogicalReplicationService } from 'pg-logical-replication';
 import type { Pace } from '../bandwidth/pace.ts';
 import type { NodeAddress } from '../config/settings.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { clientConfig } from '../postgres/connect.pg.ts';
 import { quoteName, quoteText } from '../postgres/identifier.ts';
+import { requireConfirmedOn } from '../topology/confirmed.pg.ts';
+import type { ClusterNode } from '../topology/found.pg.ts';
 import { publicationName } from '../topology/names.ts';
 import { lsnFromText, lsnText } from './lsn.ts';
+import { replicationService } from './replication-service.pg.ts';
 
 export type SlotMessage =
   { readonly kind: 'data'; readonly message: Buffer } | { readonly kind: 'keepalive'; readonly lsn: bigint };
@@ -35,6 +38,8 @@ export interface SlotOptions {
   readonly copyOf?: readonly string[] | undefined;
   /** The caller has the sole right to read the slot: another reader is left from a process that had it before, and is ended. */
   readonly sole?: boolean | undefined;
+  /** It reads only from a server that was found to be this node since it was started. */
+  readonly confirmed?: Pick<ClusterNode, 'name' | 'number'> | undefined;
   readonly aheadBytesMax?: number;
   readonly statusIntervalMs?: number;
   readonly beginsWithinMs?: number;
@@ -44,7 +49,6 @@ export interface SlotOptions {
 
 /** How long a reader that was told to end may take. */
 const leftReaderWithinMs = 10_000;
-
 /** How long it may take until the stream has begun, with all that is asked before: a server that fell silent on the way says nothing more. */
 const beginsWithinMsDefault = 30_000;
 
@@ -133,9 +137,8 @@ export class SlotStream {
     this.options = options;
     this.confirmed = options.from;
     this.aheadBytesMax = options.aheadBytesMax ?? 8 * 1024 * 1024;
-    this.service = new LogicalReplicationService(
+    this.service = replicationService(
       clientConfig(options.node, { application: `pgquorum ${options.slot}` }),
-      { acknowledge: { auto: false, timeoutSeconds: 0 } },
     );
   }
 
@@ -184,6 +187,7 @@ export class SlotStream {
     const { connection } = client as unknown as { connection: Connection };
     this.socket = connection.stream;
     this.listen(connection);
+    if (this.options.confirmed !== undefined) await requireConfirmedOn(client, this.options.confirmed);
     await this.copySlot(client);
     await this.lock(client);
     await this.checkSlot(client);

@@ -29,6 +29,8 @@ export interface WalOptions {
   readonly copyOf?: readonly string[];
   /** See SlotOptions. */
   readonly sole?: boolean;
+  /** See SlotOptions. */
+  readonly confirmed?: boolean;
   /** What the stream may hold ahead of its consumer, beside the transaction that is being joined. */
   readonly aheadBytesMax?: number;
   /** How fast it may read. */
@@ -70,7 +72,7 @@ export class WalChangeLog implements ChangeLogReader {
     if (start === undefined)
       throw new PgquorumError('invariant_broken', `slot ${slot} is read without a position`);
     const sql = await connect(node, { application: `pgquorum ${slot} re-read`, answerWithinMs: 60_000 });
-    const { aheadBytesMax, copyOf, pace, sole } = this.options;
+    const { aheadBytesMax, confirmed, copyOf, origin, pace, sole } = this.options;
     const stream = new SlotStream({
       node,
       slot,
@@ -79,6 +81,7 @@ export class WalChangeLog implements ChangeLogReader {
       copyOf,
       pace,
       sole,
+      confirmed: confirmed === true ? { name: node.name, number: origin } : undefined,
       ...(aheadBytesMax === undefined ? {} : { aheadBytesMax }),
     });
     try {

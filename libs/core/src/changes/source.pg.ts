@@ -72,6 +72,7 @@ export class WalSource implements ChangeSource {
       slot: followSlot(cluster, node.number, randomBytes(4).toString('hex')),
       copyOf: [anchor.slot, ...peers.map((peer) => edgeSlot(cluster, node.number, peer))],
       publication: anchor.publication,
+      confirmed: true,
       transactionBytesMax,
     });
     const reading = { position: positions.get(0) ?? 0n, ended: new AbortController() };

@@ -133,6 +133,7 @@ export function openWal(
     sole: options.sole ?? true,
     publication: start.source.publication,
     transactionBytesMax: options.transactionBytesMax ?? 64 * 1024 * 1024,
+    ...(options.confirmed ? { confirmed: true } : {}),
     ...(options.onRowless ? { onRowless: options.onRowless } : {}),
   });
 }

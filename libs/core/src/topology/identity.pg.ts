@@ -51,9 +51,6 @@ const connectTimeoutMs = 2000;
 const readOnly = '25006';
 /** After the node or a peer was lost. */
 const againMs = 200;
-/** How long the database may take to be found itself after its start before that is a trouble worth telling. */
-const confirmedWithinMs = 10_000;
-const confirmedPollMs = 50;
 
 const ownSql = `select n.name, n.number, n.spare, n.zone, n.former, coalesce(n.started = pg_postmaster_start_time(), false) as confirmed, n.timeline,
     substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) as timeline_now,
@@ -201,7 +198,8 @@ class IdentityWatch {
   async #tell(client: pg.Client, own: PeerIdentity): Promise<void> {
     const token = randomUUID();
     const { rows } = await client.query<{ lsn: string }>(
-      `with told as (insert into pgquorum.token (token) values ($1)) select (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint::text as lsn`,
+      // Where a record ends, and durable with the token: what is flushed may end within a record, of which a crash leaves nothing.
+      `with told as (insert into pgquorum.token (token) values ($1)) select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint::text as lsn`,
       [token],
     );
     let told = 0;
@@ -322,45 +320,3 @@ export const noteOwn = (client: pg.Client): Promise<unknown> =>
     `select pgquorum.note_own() from pgquorum.node n
      where n.started = pg_postmaster_start_time() and pg_sequence_last_value('pgquorum.own') is distinct from pgquorum.packed_own(n.number, n.started)`,
   );
-
-/**
- * Throws `not_ready` unless the node is under the number that the caller knows, and has been found to be itself since its server was started. That is
- * found out within moments of a start when nothing is wrong, so it is waited for.
- */
-export async function requireConfirmed(node: ClusterNode, signal?: AbortSignal): Promise<void> {
-  const client = await connect(node.address, {
-    application: 'pgquorum identity',
-    connectTimeoutMs,
-    answerWithinMs,
-  });
-  const deadline = performance.now() + confirmedWithinMs;
-  try {
-    for (;;) {
-      const { confirmed, problem } = await confirmationOf(client, node);
-      if (confirmed) return;
-      if (problem !== null || performance.now() > deadline || signal?.aborted === true)
-        throw new PgquorumError(
-          'not_ready',
-          `node ${node.name}: ${problem ?? 'its server was started, and it is not confirmed yet that it is the database that others remember'}`,
-        );
-      await sleep(confirmedPollMs, undefined, { signal }).catch(() => undefined); // the loop sees the abort
-    }
-  } finally {
-    await closeClient(client);
-  }
-}
-
-async function confirmationOf(
-  client: pg.Client,
-  node: ClusterNode,
-): Promise<{ confirmed: boolean; problem: string | null }> {
-  const { rows } = await client.query<{ number: number; confirmed: boolean; problem: string | null }>(
-    'select n.number, coalesce(n.started = pg_postmaster_start_time(), false) as confirmed, n.identity_problem as problem from pgquorum.node n',
-  );
-  const row = rows[0];
-  if (row?.number === (node.number as number)) return row;
-  throw new PgquorumError(
-    'not_ready',
-    `node ${node.name} has the number ${row?.number ?? 'none'} now, not ${node.number}`,
-  );
-}

@@ -20,6 +20,7 @@ import type pg from 'pg';
 import type { KeyTexts } from '../changelog/change.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { requireConfirmedOn } from '../topology/confirmed.pg.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import { StateMerger, type RefusedState } from './merge-states.pg.ts';
 import { StateReader, type BatchLimit, type KeyRange, type StateBatch } from './read-states.pg.ts';
@@ -90,6 +91,7 @@ class Copy implements AsyncDisposable {
       answerWithinMs,
     });
     try {
+      await requireConfirmedOn(client, options.source, options.signal);
       return new Copy(client, await StateReader.open(client, options.collection), options);
     } catch (cause) {
       await closeClient(client);
