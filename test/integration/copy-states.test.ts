@@ -2,7 +2,9 @@
 import { expect, test } from '@jest/globals';
 import { foundTestCluster, listeningLogger, type TestCluster } from '#core/testing/cluster.pg.ts';
 import { eventually } from '#core/testing/wait.process.ts';
+import { closeClient, connect } from '#core/postgres/connect.pg.ts';
 import { copyKeys, copyRange, type CopyOptions, type CopyStep } from '#core/verify/copy-states.pg.ts';
+import { StateReader, type WalkBatch, type WalkPlace } from '#core/verify/read-states.pg.ts';
 
 const shards = 8;
 
@@ -220,3 +222,38 @@ test('a row that a user has locked is waited for; what the target refuses is lis
     expect(step.written).toBe(1);
   }
 }, 240_000);
+
+test('a walk over all shards gives every key once, in the order of shards and keys, however small its batches are', async () => {
+  await using cluster = await foundTestCluster({ count: 1, collections: ['docs'] });
+  await cluster.query(0, `insert into docs select 'k' || i, '[1,2,3]' from generate_series(1, 50) i`);
+  await cluster.query(0, `delete from docs where id in ('k7', 'k8')`);
+  const expected = (
+    await cluster.query<{ shard: number; id: string }>(
+      0,
+      'select shard, id from pgquorum.version_docs order by shard, id',
+    )
+  ).map(({ shard, id }) => ({ shard, key: [id] }));
+  expect(new Set(expected.map(({ shard }) => shard)).size).toBeGreaterThan(4);
+  const client = await connect(cluster.nodes[0]!.address, { application: 'test' });
+  try {
+    const reader = await StateReader.open(client, 'docs');
+    for (const rows of [1, 7, 50, 500]) {
+      const sizes: number[] = [];
+      const found = [];
+      for (let place: WalkPlace | null = { shard: 0, after: null }; place !== null;) {
+        const batch: WalkBatch = await reader.onward(place, { rows, bytes: 1_000_000 });
+        // States of one batch come in no order of their own.
+        const part = batch.changes.map(({ shard, key }) => ({ shard, key }));
+        found.push(...expected.filter((one) => part.some(({ key }) => key[0] === one.key[0])));
+        sizes.push(part.length);
+        if (batch.next !== null)
+          expect(batch.next).toEqual({ shard: found.at(-1)!.shard, after: found.at(-1)!.key });
+        place = batch.next;
+      }
+      expect(found).toEqual(expected);
+      expect(sizes).toEqual([...Array<number>(Math.floor(50 / rows)).fill(rows), 50 % rows]);
+    }
+  } finally {
+    await closeClient(client);
+  }
+}, 120_000);

@@ -20,10 +20,10 @@ import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
 import { adoptFrom } from '../shards/map.pg.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
-import { requireConfirmed } from '../topology/identity.pg.ts';
+import { requireConfirmedOn } from '../topology/confirmed.pg.ts';
 import { copyLimit } from '../verify/copy-states.pg.ts';
 import { StateMerger, type RefusedState } from '../verify/merge-states.pg.ts';
-import { StateReader, type StateBatch } from '../verify/read-states.pg.ts';
+import { StateReader, type WalkBatch, type WalkPlace } from '../verify/read-states.pg.ts';
 import { FedCheck } from './fed.pg.ts';
 import { republishFormer } from './republish.pg.ts';
 import {
@@ -120,13 +120,13 @@ class Copying {
 
   async run(signal: AbortSignal): Promise<void> {
     const { cluster, origin, target, logger } = this.#options;
-    await requireConfirmed(origin, signal);
     await adoptFrom(this.#control, { me: target.name, peer: origin.address });
     if (await this.#wentBack()) await this.#options.ownTopicApplied?.(signal);
     const application = `pgquorum resync ${origin.name} ${target.name}`;
     const source = await connect(origin.address, { application, answerWithinMs });
     const merger = new StateMerger({ cluster, target, application, logger });
     try {
+      await requireConfirmedOn(source, origin, signal);
       for (const collection of await this.#collections(source)) {
         if (this.#resync.cursor !== null && collection.name < this.#resync.cursor.collection) continue;
         if (!(await this.#collection(collection, source, merger, signal))) return;
@@ -158,25 +158,21 @@ class Copying {
     merger: StateMerger,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const { cursor } = this.#resync;
-    const begun = cursor?.collection === name ? cursor : null;
+    const { cursor, startedAt } = this.#resync;
     const reader = await StateReader.open(source, name);
-    for (let shard = begun?.shard ?? 0; shard < shards; shard += 1) {
-      let after = begun?.shard === shard ? begun.after : null;
-      do {
-        signal.throwIfAborted();
-        const batch = await reader.range({ shard, after }, copyLimit);
-        const { written, refused } = await merger.merge(batch.changes, signal);
-        await this.#keepLeft(name, batch, refused);
-        if (batch.states > 0) failpoint('resync-chunk-merged');
-        after = batch.next;
-        const at = { collection: name, shard: after === null ? shard + 1 : shard, after };
-        const copied = { read: batch.states, written, refused: refused.length };
-        const { startedAt } = this.#resync;
-        if (!(await saveCursor(this.#control, this.#id, { startedAt, cursor: at, copied }))) return false;
-        if (batch.states > 0) failpoint('resync-cursor-saved');
-        await this.#pace(batch, signal);
-      } while (after !== null);
+    let place: WalkPlace | null = cursor?.collection === name ? cursor : { shard: 0, after: null };
+    while (place !== null) {
+      signal.throwIfAborted();
+      const batch: WalkBatch = await reader.onward(place, copyLimit);
+      const { written, refused } = await merger.merge(batch.changes, signal);
+      await this.#keepLeft(name, batch, refused);
+      if (batch.states > 0) failpoint('resync-chunk-merged');
+      place = batch.next;
+      const at = { collection: name, ...(place ?? { shard: shards, after: null }) };
+      const copied = { read: batch.states, written, refused: refused.length };
+      if (!(await saveCursor(this.#control, this.#id, { startedAt, cursor: at, copied }))) return false;
+      if (batch.states > 0) failpoint('resync-cursor-saved');
+      await this.#pace(batch, signal);
     }
     return true;
   }
@@ -184,7 +180,7 @@ class Copying {
   /** What the target can not take is a dead letter, as it would be by the log. */
   async #keepLeft(
     collection: string,
-    { rowless }: StateBatch,
+    { rowless }: WalkBatch,
     refused: readonly RefusedState[],
   ): Promise<void> {
     const { logger } = this.#options;
@@ -214,7 +210,7 @@ class Copying {
     );
   }
 
-  async #pace({ states }: StateBatch, signal: AbortSignal): Promise<void> {
+  async #pace({ states }: WalkBatch, signal: AbortSignal): Promise<void> {
     this.#copied += states;
     const dueMs = (this.#copied / this.#options.keysPerSecond) * 1000;
     const aheadMs = dueMs - (performance.now() - this.#startedMs);

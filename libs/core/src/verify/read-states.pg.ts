@@ -24,6 +24,12 @@ export interface KeyRange {
   readonly upTo?: KeyTexts | null;
 }
 
+/** How far a walk over all shards of a collection is: keys of `shard` beyond `after` are next, and those of later shards. */
+export interface WalkPlace {
+  readonly shard: number;
+  readonly after: KeyTexts | null;
+}
+
 export interface StateBatch {
   readonly changes: readonly DataChange[];
   /** How many keys have a state in it. */
@@ -34,7 +40,11 @@ export interface StateBatch {
   readonly next: KeyTexts | null;
 }
 
+/** A batch of a walk, and where the next one begins; null after the last one. */
+export type WalkBatch = Omit<StateBatch, 'next'> & { readonly next: WalkPlace | null };
+
 interface SizedKey {
+  readonly shard: number;
   readonly key: KeyTexts;
   readonly bytes: number;
 }
@@ -65,24 +75,47 @@ export class StateReader {
       const fitting = fit(await this.#sizesOf(page), limit);
       // Keys without a version have no size and go along with the page.
       const cut = fitting.length < page.length ? afterLast(page, fitting) : page.length;
-      yield await this.#read(page.slice(0, cut), null);
+      yield { ...(await this.#read(page.slice(0, cut))), next: null };
       at += cut;
     }
   }
 
   /** The next batch of a range. */
-  async range(range: KeyRange, limit: BatchLimit): Promise<StateBatch> {
-    const page = await this.#pageOf(range, limit.rows);
-    const fitting = fit(page, limit);
-    const done = fitting.length === page.length && page.length < limit.rows;
-    return this.#read(
-      fitting.map((one) => one.key),
-      done ? null : fitting.at(-1)!.key,
-    );
+  async range({ shard, after, upTo }: KeyRange, limit: BatchLimit): Promise<StateBatch> {
+    const values: unknown[] = [shard];
+    const conditions = ['v.shard = $1'];
+    if (after != null) conditions.push(`(${this.#keyList}) > (${this.#given(after, values)})`);
+    if (upTo != null) conditions.push(`(${this.#keyList}) <= (${this.#given(upTo, values)})`);
+    const { batch, last } = await this.#batchOf(conditions.join(' and '), values, limit);
+    return { ...batch, next: last?.key ?? null };
   }
 
-  async #read(keys: readonly KeyTexts[], next: KeyTexts | null): Promise<StateBatch> {
-    if (keys.length === 0) return { changes: [], states: 0, rowless: [], next };
+  /** The next batch of the whole collection, shard by shard: of small shards many are one batch. */
+  async onward({ shard, after }: WalkPlace, limit: BatchLimit): Promise<WalkBatch> {
+    const values: unknown[] = [shard];
+    const condition =
+      after === null ? 'v.shard >= $1' : `(v.shard, ${this.#keyList}) > ($1, ${this.#given(after, values)})`;
+    const { batch, last } = await this.#batchOf(condition, values, limit);
+    return { ...batch, next: last === null ? null : { shard: last.shard, after: last.key } };
+  }
+
+  /** The first of what the condition chooses; `last` is null when that was all. */
+  async #batchOf(
+    where: string,
+    values: unknown[],
+    limit: BatchLimit,
+  ): Promise<{ readonly batch: Omit<StateBatch, 'next'>; readonly last: SizedKey | null }> {
+    const page = await this.#pageOf(where, values, limit.rows);
+    const fitting = fit(page, limit);
+    const done = fitting.length === page.length && page.length < limit.rows;
+    return {
+      batch: await this.#read(fitting.map((one) => one.key)),
+      last: done ? null : fitting.at(-1)!,
+    };
+  }
+
+  async #read(keys: readonly KeyTexts[]): Promise<Omit<StateBatch, 'next'>> {
+    if (keys.length === 0) return { changes: [], states: 0, rowless: [] };
     const states = await readStates(this.#client, this.#source, keys, { requests: 'all' });
     const stateless = keys.filter((key) => !states.has(keyText(key)));
     const records = await this.#otherRecords(keys, stateless);
@@ -97,7 +130,6 @@ export class StateReader {
       changes: [...whole, ...records],
       states: whole.length,
       rowless: rowless.map((change) => change.key),
-      next,
     };
   }
 
@@ -123,7 +155,7 @@ export class StateReader {
     const names = keyColumns.map((_, at) => `k${at}`).join(', ');
     const match = keyColumns.map((name, at) => `v.${quoteName(name)} = k.k${at}::${keyTypes[at]}`);
     const { rows } = await this.#client.query<unknown[]>({
-      text: `select ${this.#keyTexts('v')}, ${this.#sizeSql()}
+      text: `select v.shard, ${this.#keyTexts('v')}, ${this.#sizeSql()}
         from unnest(${keyColumns.map((_, at) => `$${at + 1}::text[]`).join(', ')}) with ordinality k(${names}, place) join ${this.#versions} v on ${match.join(' and ')}
         left join ${this.#table} t on ${this.#sameKey} order by k.place`,
       values: keyColumns.map((_, at) => keys.map((key) => key[at])),
@@ -132,27 +164,28 @@ export class StateReader {
     return rows.map((row) => this.#sized(row));
   }
 
-  async #pageOf({ shard, after, upTo }: KeyRange, rows: number): Promise<SizedKey[]> {
-    const { keyColumns, keyTypes } = this.#source;
-    const values: unknown[] = [shard, rows];
-    const list = keyColumns.map((name) => `v.${quoteName(name)}`).join(', ');
-    const bound = (operator: string, key: KeyTexts | null | undefined): string => {
-      if (key == null) return '';
-      const places = key.map((text, at) => `$${values.push(text)}::text::${keyTypes[at]}`);
-      return ` and (${list}) ${operator} (${places.join(', ')})`;
-    };
-    const where = `v.shard = $1${bound('>', after)}${bound('<=', upTo)}`;
+  async #pageOf(where: string, values: readonly unknown[], rows: number): Promise<SizedKey[]> {
+    const order = `v.shard, ${this.#keyList}`;
     const result = await this.#client.query<unknown[]>({
-      text: `select ${this.#keyTexts('v')}, ${this.#sizeSql()}
-        from (select v.* from ${this.#versions} v where ${where} order by ${list} limit $2) v left join ${this.#table} t on ${this.#sameKey} order by ${list}`,
-      values,
+      text: `select v.shard, ${this.#keyTexts('v')}, ${this.#sizeSql()}
+        from (select v.* from ${this.#versions} v where ${where} order by ${order} limit $${values.length + 1}) v left join ${this.#table} t on ${this.#sameKey} order by ${order}`,
+      values: [...values, rows],
       rowMode: 'array',
     });
     return result.rows.map((row) => this.#sized(row));
   }
 
-  #sized(row: unknown[]): SizedKey {
-    return { key: row.slice(0, -1) as string[], bytes: Number(row.at(-1)) };
+  #sized([shard, ...row]: unknown[]): SizedKey {
+    return { shard: Number(shard), key: row.slice(0, -1) as string[], bytes: Number(row.at(-1)) };
+  }
+
+  get #keyList(): string {
+    return this.#source.keyColumns.map((name) => `v.${quoteName(name)}`).join(', ');
+  }
+
+  /** A key as parameters that are added to `values`. */
+  #given(key: KeyTexts, values: unknown[]): string {
+    return key.map((text, at) => `$${values.push(text)}::text::${this.#source.keyTypes[at]}`).join(', ');
   }
 
   get #versions(): string {
