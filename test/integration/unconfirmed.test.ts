@@ -81,7 +81,8 @@ test('a write of a server start that nobody has confirmed is neither read from i
     );
     await copying;
     expect(copied).toEqual([1]);
-    const keys = () => batches.flatMap(({ changes }) => changes.flatMap((change) => ('key' in change ? change.key : [])));
+    const keys = () =>
+      batches.flatMap(({ changes }) => changes.flatMap((change) => ('key' in change ? change.key : [])));
     await eventually('the write is read', () => keys().includes('early'));
     abort.abort();
     await Promise.all([reading, watching]);
