@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
+import { transaction } from '../postgres/transaction.pg.ts';
 import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
 import { limitsView, newest, type Limits, type LimitsView, type StoredLimits } from './limits.ts';
 
@@ -96,19 +97,13 @@ export class ThrottleStore {
   ): Promise<T> {
     const [node, ...others] = rest;
     if (node === undefined) return work(held);
-    return node.run(deadline, async (client) => {
-      await client.query('begin');
-      try {
+    return node.run(deadline, (client) =>
+      transaction(client, async () => {
         // There may be no row yet.
         await client.query('lock table pgquorum.throttle in share row exclusive mode');
-        const result = await this.#onAll(others, [...held, client], deadline, work);
-        await client.query('commit');
-        return result;
-      } catch (cause) {
-        await client.query('rollback').catch(() => undefined); // the connection may be what failed
-        throw cause;
-      }
-    });
+        return this.#onAll(others, [...held, client], deadline, work);
+      }),
+    );
   }
 }
 

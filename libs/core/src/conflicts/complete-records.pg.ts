@@ -9,6 +9,7 @@
 import type pg from 'pg';
 import { quoteTable } from '../postgres/identifier.ts';
 import { sqlStateOf } from '../postgres/sqlstate.ts';
+import { transaction } from '../postgres/transaction.pg.ts';
 
 const rowsPerStep = 500;
 /** Below Postgres's deadlock_timeout: whoever alters the table, or writes, is given way to. */
@@ -62,23 +63,14 @@ async function completeOf(
   let completed = 0;
   let after: string | null = firstId;
   while (after !== null) {
-    await client.query('begin');
-    try {
+    const step = await transaction(client, async () => {
       await client.query(`set local lock_timeout = ${lockTimeoutMs}`);
       // Before the records, as all others take them.
       await client.query(`lock table ${quoteTable({ schema, name: table })} in access share mode`);
-      const step: pg.QueryResult<{ last: string | null; completed: number }> = await client.query(stepSql, [
-        name,
-        after,
-        columns,
-      ]);
-      await client.query('commit');
-      after = step.rows[0]!.last;
-      completed += step.rows[0]!.completed;
-    } catch (cause) {
-      await client.query('rollback').catch(() => undefined); // the connection may be what failed
-      throw cause;
-    }
+      return client.query<{ last: string | null; completed: number }>(stepSql, [name, after, columns]);
+    });
+    after = step.rows[0]!.last;
+    completed += step.rows[0]!.completed;
   }
   await client.query(
     'insert into pgquorum.record_shape (collection, columns) values ($1, $2) on conflict (collection) do update set columns = excluded.columns',

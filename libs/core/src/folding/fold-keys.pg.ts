@@ -9,6 +9,7 @@ import type pg from 'pg';
 import type { CollectionTable } from '../collections/definition.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { sqlStateOf } from '../postgres/sqlstate.ts';
+import { transactionBegunBy } from '../postgres/transaction.pg.ts';
 import type { Clock } from '../versioning/clock.ts';
 import type { CrdtFields } from '../versioning/crdt/field.ts';
 import { fold } from '../versioning/crdt/fold.ts';
@@ -42,6 +43,8 @@ export interface StateRow {
 /** Waited for a key that is locked. */
 const lockTimeoutMs = 200;
 
+const begin = 'begin isolation level read committed; set local enable_seqscan = off';
+
 interface FoldedKey {
   readonly key: string;
   readonly crdt: CrdtState;
@@ -60,7 +63,7 @@ export function foldKeys(
   keys: readonly FoldKey[],
   options: FoldKeysOptions,
 ): Promise<FoldedKeys> {
-  return transaction(client, '', () => foldLocked(client, keys, { ...options, skip: true }));
+  return transactionBegunBy(client, begin, () => foldLocked(client, keys, { ...options, skip: true }));
 }
 
 /** Waits for the key's locks for a moment. One key only: who waits holds nothing that another one waits for. */
@@ -69,26 +72,14 @@ export async function foldPatiently(
   key: FoldKey,
   options: FoldKeysOptions,
 ): Promise<number> {
-  const patient = `; set local lock_timeout = ${lockTimeoutMs}`;
+  const patient = `${begin}; set local lock_timeout = ${lockTimeoutMs}`;
   try {
-    const done = await transaction(client, patient, () =>
+    const done = await transactionBegunBy(client, patient, () =>
       foldLocked(client, [key], { ...options, skip: false }),
     );
     return done.changed;
   } catch (cause) {
     if (sqlStateOf(cause) === '55P03') return 0; // another time
-    throw cause;
-  }
-}
-
-async function transaction<T>(client: pg.Client, settings: string, work: () => Promise<T>): Promise<T> {
-  await client.query(`begin isolation level read committed; set local enable_seqscan = off${settings}`);
-  try {
-    const result = await work();
-    await client.query('commit');
-    return result;
-  } catch (cause) {
-    await client.query('rollback').catch(() => undefined); // it may be the connection that was lost
     throw cause;
   }
 }

@@ -9,6 +9,7 @@ import { versionTable } from '../collections/trigger.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { quoteText } from '../postgres/identifier.ts';
 import { sqlStateOf } from '../postgres/sqlstate.ts';
+import { transaction } from '../postgres/transaction.pg.ts';
 
 const lockMs = 1000;
 const triggerName = 'pgquorum_refuse';
@@ -48,13 +49,12 @@ export async function openNode(client: pg.Client, node: string, first: Step): Pr
 }
 
 async function alone(client: pg.Client, busy: string, work: () => Promise<void>): Promise<void> {
-  await client.query('begin');
   try {
-    await client.query(`set local lock_timeout = ${lockMs}`);
-    await work();
-    await client.query('commit');
+    await transaction(client, async () => {
+      await client.query(`set local lock_timeout = ${lockMs}`);
+      await work();
+    });
   } catch (cause) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed
     if (sqlStateOf(cause) === '55P03') throw new PgquorumError('table_busy', busy, { cause });
     throw cause;
   }

@@ -15,6 +15,7 @@ import type { Logger } from '../observability/logger.process.ts';
 import { quoteTable } from '../postgres/identifier.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
+import { transaction } from '../postgres/transaction.pg.ts';
 import { takeShardsJob, type TakeArguments } from '../shards/move-request.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 
@@ -103,8 +104,7 @@ async function finishAlone(
 
 /** With it begins the job that gives it its shards of collections that nobody holds in full: no crash comes between. */
 async function becomeMaster(client: pg.Client, name: string): Promise<pg.QueryResult<{ number: number }>> {
-  await client.query('begin');
-  try {
+  return transaction(client, async () => {
     const done = await client.query<{ number: number }>(
       'update pgquorum.node set joining_since = null where joining_since is not null returning number',
     );
@@ -115,12 +115,8 @@ async function becomeMaster(client: pg.Client, name: string): Promise<pg.QueryRe
         arguments: { node: name } satisfies TakeArguments,
         unit: 'shards',
       });
-    await client.query('commit');
     return done;
-  } catch (cause) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed
-    throw cause;
-  }
+  });
 }
 
 /**

@@ -5,22 +5,22 @@
 import type pg from 'pg';
 import { PgquorumError } from '../errors/error.ts';
 import { sqlStateOf } from '../postgres/sqlstate.ts';
+import { transaction } from '../postgres/transaction.pg.ts';
 import { publicationName, slotPrefix } from '../topology/names.ts';
 import { dropSlots } from './retire.pg.ts';
 
 const lockMs = 3000;
 
 export async function leaveTables(client: pg.Client, cluster: string, node: string): Promise<void> {
-  await client.query('begin');
   try {
-    await client.query(`set local lock_timeout = ${lockMs}`);
-    await client.query(`drop publication if exists ${publicationName}`);
-    // Names of hundreds of objects that go with it are no news.
-    await client.query('set local client_min_messages = warning');
-    await client.query('drop schema if exists pgquorum cascade');
-    await client.query('commit');
+    await transaction(client, async () => {
+      await client.query(`set local lock_timeout = ${lockMs}`);
+      await client.query(`drop publication if exists ${publicationName}`);
+      // Names of hundreds of objects that go with it are no news.
+      await client.query('set local client_min_messages = warning');
+      await client.query('drop schema if exists pgquorum cascade');
+    });
   } catch (cause) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed
     // Those who use the tables, and loops of processes that are about to learn of it.
     const sqlstate = sqlStateOf(cause);
     if (sqlstate === '55P03' || sqlstate === '40P01')

@@ -10,6 +10,7 @@ import type pg from 'pg';
 import { tellEvent } from '../events/tell.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { holdsLockSql } from '../postgres/silent-holder.pg.ts';
+import { transaction } from '../postgres/transaction.pg.ts';
 import { slotPrefix } from '../topology/names.ts';
 
 export interface Forgotten {
@@ -23,8 +24,7 @@ const slotPauseMs = 50;
 
 /** On each survivor, under the founding locks. */
 export async function retireNumbers(client: pg.Client, { name, lost }: Forgotten): Promise<void> {
-  await client.query('begin');
-  try {
+  await transaction(client, async () => {
     const retired = await client.query<{ number: number; spare: boolean }>(
       'update pgquorum.member set retired = true where name = $1 and not retired returning number, spare',
       [name],
@@ -37,11 +37,7 @@ export async function retireNumbers(client: pg.Client, { name, lost }: Forgotten
     const number = retired.rows.find(({ spare }) => !spare)?.number;
     if (number !== undefined)
       await tellEvent(client, 'replica-status', { replica: number, status: 'removed', lost });
-    await client.query('commit');
-  } catch (cause) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed
-    throw cause;
-  }
+  });
 }
 
 /** Sessions by what they hold: whoever has an edge, a copying or the noting of a position, and all that belong to it. */

@@ -8,6 +8,7 @@ import type { ClientBase } from 'pg';
 import { projectRoot } from '../config/project-root.files.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { pendingMigrations, readMigration, type AppliedMigration, type Migration } from './migrations.ts';
+import { transaction } from './transaction.pg.ts';
 
 /** 64-bit key of the migrator's advisory lock: "pgqmigr" read as a number. */
 const migrationLock = '31638934256183154';
@@ -22,18 +23,13 @@ export async function loadMigrations(folder = join(projectRoot, 'migrations')): 
 /** Returns the numbers that were applied now. */
 export async function migrate(client: ClientBase, known?: readonly Migration[]): Promise<number[]> {
   const migrations = known ?? (await loadMigrations());
-  await client.query('begin');
-  try {
+  return transaction(client, async () => {
     await client.query(`select pg_advisory_xact_lock(${migrationLock})`);
     const applied = await appliedMigrations(client);
     const pending = pendingMigrations(migrations, applied);
     for (const migration of pending) await runOne(client, migration);
-    await client.query('commit');
     return pending.map((migration) => migration.number);
-  } catch (cause) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed; the server rolls back then
-    throw cause;
-  }
+  });
 }
 
 async function appliedMigrations(client: ClientBase): Promise<AppliedMigration[]> {

@@ -11,6 +11,7 @@ import { publishedSql } from '../capture/published.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { quoteTable } from '../postgres/identifier.ts';
 import { sqlStateOf } from '../postgres/sqlstate.ts';
+import { transaction } from '../postgres/transaction.pg.ts';
 import { publicationName } from '../topology/names.ts';
 
 export interface MadeSlot {
@@ -60,8 +61,7 @@ async function create(client: pg.Client, slot: string): Promise<{ lsn: string; p
 
 /** Makes the publication if it is missing, and adds what it lacks. */
 async function mendPublication(client: pg.Client): Promise<void> {
-  await client.query('begin');
-  try {
+  await transaction(client, async () => {
     // Several edges may find it missing at once.
     await client.query(`select pg_advisory_xact_lock(hashtextextended('pgquorum collections', 7308895))`);
     const found = await client.query<{ inserts: boolean; updates: boolean }>(
@@ -83,11 +83,7 @@ async function mendPublication(client: pg.Client): Promise<void> {
       await client.query(
         `alter publication ${publicationName} add table ${missing.map((row) => quoteTable(row)).join(', ')}`,
       );
-    await client.query('commit');
-  } catch (cause) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed
-    throw cause;
-  }
+  });
 }
 
 /**

@@ -8,6 +8,7 @@
  */
 import type pg from 'pg';
 import { tellEvent } from '../events/tell.pg.ts';
+import { transaction } from '../postgres/transaction.pg.ts';
 
 export interface SourceId {
   readonly origin: number;
@@ -87,17 +88,8 @@ export interface BeginOptions extends SourceId {
 }
 
 /** False when there was nothing to begin: it has begun, or another position was noted meanwhile. */
-export async function beginResync(client: Client, options: BeginOptions): Promise<boolean> {
-  await client.query('begin');
-  try {
-    const begins = await beginResyncWithin(client, options);
-    await client.query('commit');
-    return begins;
-  } catch (cause) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed
-    throw cause;
-  }
-}
+export const beginResync = (client: Client, options: BeginOptions): Promise<boolean> =>
+  transaction(client, () => beginResyncWithin(client, options));
 
 /** The same as a part of a transaction. */
 export async function beginResyncWithin(client: Client, options: BeginOptions): Promise<boolean> {
@@ -143,8 +135,7 @@ export async function keepNoted(
   { origin, log }: SourceId,
   noted: NotedPosition,
 ): Promise<void> {
-  await client.query('begin');
-  try {
+  await transaction(client, async () => {
     await client.query('delete from pgquorum.progress where origin = $1 and log = $2', [origin, log]);
     await client.query(
       'insert into pgquorum.progress (origin, log, stream, lane, position) select $1, $2, n.stream, 0, n.position from unnest($3::int[], $4::bigint[]) n(stream, position)',
@@ -159,11 +150,7 @@ export async function keepNoted(
       `update pgquorum.resync set phase = 'copying', collection = null, shard = null, after_key = null, copied = 0, written = 0, refused = 0 where origin = $1 and log = $2`,
       [origin, log],
     );
-    await client.query('commit');
-  } catch (cause) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed
-    throw cause;
-  }
+  });
 }
 
 export interface Copied {
@@ -219,8 +206,7 @@ export async function finishResync(
   { origin, log }: SourceId,
   startedAt: string,
 ): Promise<boolean> {
-  await client.query('begin');
-  try {
+  return transaction(client, async () => {
     const gone = await client.query<{ reason: string; copied: string; written: string; refused: string }>(
       `delete from pgquorum.resync where origin = $1 and log = $2 and started_at = $3::timestamptz and phase = 'copying' returning reason, copied::text, written::text, refused::text`,
       [origin, log, startedAt],
@@ -241,12 +227,8 @@ export async function finishResync(
         refused: Number(refused),
       });
     }
-    await client.query('commit');
     return row !== undefined;
-  } catch (cause) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed
-    throw cause;
-  }
+  });
 }
 
 export async function tellResync(

@@ -15,6 +15,7 @@ import { versionTable } from '../collections/trigger.ts';
 import { failpoint } from '../faults/failpoint.process.ts';
 import { quoteName, quoteTable } from '../postgres/identifier.ts';
 import { sqlStateOf } from '../postgres/sqlstate.ts';
+import { transactionBegunBy } from '../postgres/transaction.pg.ts';
 import { includes, type Clock } from '../versioning/clock.ts';
 import { holdersOf, type ShardEntry, type ShardRole } from './entry.ts';
 
@@ -145,13 +146,9 @@ const begin = `begin isolation level read committed; set local pgquorum.apply = 
 
 /** Does `work` in a transaction that gives way: 0 or false when somebody had something locked. */
 async function givingWay<T>(client: pg.Client, otherwise: T, work: () => Promise<T>): Promise<T> {
-  await client.query(begin);
   try {
-    const done = await work();
-    await client.query('commit');
-    return done;
+    return await transactionBegunBy(client, begin, work);
   } catch (cause) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed
     if (['55P03', '40P01', '40001'].includes(sqlStateOf(cause) ?? '')) return otherwise;
     throw cause;
   }

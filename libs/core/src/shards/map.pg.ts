@@ -3,6 +3,7 @@ import type pg from 'pg';
 import type { NodeAddress } from '../config/settings.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { isConnectionError } from '../postgres/sqlstate.ts';
+import { transactionBegunBy } from '../postgres/transaction.pg.ts';
 import type { ShardNumber } from '../versioning/version.ts';
 import { roleAfter, type ShardEntry, type ShardMap, type ShardRole } from './entry.ts';
 
@@ -75,24 +76,21 @@ export async function putMap(client: Client, me: string, map: ShardMap): Promise
   for (const entry of map) await putEntry(client, entry, entry.replicas.includes(me) ? 'replica' : 'none');
 }
 
+const begin = `begin isolation level read committed; set local lock_timeout = '5s'`;
+
 /** Takes those entries that are newer than what is here. Each in a transaction of its own: writers hold roles. Gives those that were taken. */
 export async function adoptEntries(client: Client, me: string, entries: ShardMap): Promise<ShardEntry[]> {
   const known = new Map((await readMaps(client)).map((entry) => [placeOf(entry), entry.epoch]));
   const taken: ShardEntry[] = [];
   for (const entry of entries) {
     if ((known.get(placeOf(entry)) ?? Infinity) >= entry.epoch) continue;
-    await client.query(`begin isolation level read committed; set local lock_timeout = '5s'`);
-    try {
+    await transactionBegunBy(client, begin, async () => {
       const here = await lockEntry(client, entry);
       if (here !== null && here.entry.epoch < entry.epoch) {
         await putEntry(client, entry, roleAfter(me, here.role, entry));
         taken.push(entry);
       }
-      await client.query('commit');
-    } catch (cause) {
-      await client.query('rollback').catch(() => undefined); // the connection may be what failed
-      throw cause;
-    }
+    });
   }
   return taken;
 }

@@ -3,6 +3,7 @@
  * be a shorter one than what was read here, the edge from it begins anew. In one transaction, and done once.
  */
 import type pg from 'pg';
+import { transaction } from '../postgres/transaction.pg.ts';
 import { beginResyncWithin } from '../resync/store.pg.ts';
 
 export interface PeerIdentity {
@@ -27,8 +28,7 @@ export async function adoptNumber(client: pg.Client, peer: PeerIdentity): Promis
   );
   if (olds.rows.length === 0) return false;
   const old = olds.rows.map((row) => row.number);
-  await client.query('begin');
-  try {
+  await transaction(client, async () => {
     await keepMember(client, peer);
     for (const table of ['source', 'progress', 'resync', 'pause', 'parked'])
       await client.query(`update pgquorum.${table} set origin = $1 where origin = any($2::smallint[])`, [
@@ -43,11 +43,7 @@ export async function adoptNumber(client: pg.Client, peer: PeerIdentity): Promis
       synced: null,
       again: true,
     });
-    await client.query('commit');
-  } catch (cause) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed
-    throw cause;
-  }
+  });
   return true;
 }
 

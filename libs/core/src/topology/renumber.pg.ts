@@ -17,6 +17,7 @@ import type { CollectionTable } from '../collections/definition.ts';
 import { versionTable } from '../collections/trigger.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { quoteName } from '../postgres/identifier.ts';
+import { transaction } from '../postgres/transaction.pg.ts';
 import { tellEvent } from '../events/tell.pg.ts';
 import { runningEnded } from '../resync/slot.pg.ts';
 import { beginResync } from '../resync/store.pg.ts';
@@ -35,8 +36,7 @@ export async function startRenumbering(
   own: PeerIdentity,
   { peers, all, reason }: RenumberingOptions,
 ): Promise<void> {
-  await client.query('begin');
-  try {
+  await transaction(client, async () => {
     const { rows } = await client.query<{ number: number; fresh: number }>(
       `select n.number, (select max(m.number) + 1 from pgquorum.member m)::int as fresh from pgquorum.node n where n.number = $1 and n.former is null for update`,
       [own.number],
@@ -74,11 +74,7 @@ export async function startRenumbering(
       happened: 'renumbered',
       reason,
     });
-    await client.query('commit');
-  } catch (cause) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed
-    throw cause;
-  }
+  });
 }
 
 /** What was written unconfirmed gets dots of the new number; then everything is asked of the others. */
@@ -110,8 +106,7 @@ export async function finishRenumbering(
       synced: null,
       again: true,
     });
-  await client.query('begin');
-  try {
+  await transaction(client, async () => {
     for (const table of ['source', 'progress'])
       await client.query(
         `update pgquorum.${table} t set origin = n.number from pgquorum.node n where t.log = 'capture' and t.origin = n.former`,
@@ -121,11 +116,7 @@ export async function finishRenumbering(
     await client.query(
       'update pgquorum.node set former = null, identity_problem = null, started = pg_postmaster_start_time()',
     );
-    await client.query('commit');
-  } catch (cause) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed
-    throw cause;
-  }
+  });
 }
 
 /** $1 the former number, $2 the start of the server that wrote unconfirmed, in ms. A write is never older than the clock of its server. */

@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
+import { transaction } from '../postgres/transaction.pg.ts';
 import { tellEvent } from '../events/tell.pg.ts';
 import type { ClusterNode } from './found.pg.ts';
 import { replicaStatuses } from './replica-status.ts';
@@ -58,17 +59,12 @@ async function readTold(client: pg.Client): Promise<Map<string, string>> {
 }
 
 async function tell(client: pg.Client, observations: readonly Observation[]): Promise<void> {
-  await client.query('begin');
-  try {
+  await transaction(client, async () => {
     for (const change of await transitions(client, observations)) {
       const event = eventOf(change);
       if (event !== null) await tellEvent(client, event.type, event.body);
     }
-    await client.query('commit');
-  } catch (cause) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed
-    throw cause;
-  }
+  });
 }
 
 /** In the order in which they were given: that of an event stream is that of the inserts. */

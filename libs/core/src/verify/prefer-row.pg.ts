@@ -8,12 +8,15 @@ import type { TargetTable } from '../apply/target-table.ts';
 import type { KeyTexts } from '../changelog/change.ts';
 import { keyTextSql, versionTable } from '../collections/trigger.ts';
 import { quoteName, quoteTable } from '../postgres/identifier.ts';
+import { transactionBegunBy } from '../postgres/transaction.pg.ts';
 
 export interface PreferredKey {
   readonly key: KeyTexts;
   /** The version that was looked at: a key that somebody has written since is left alone. */
   readonly dot: string;
 }
+
+const begin = `begin isolation level read committed; set local lock_timeout = '5s'`;
 
 /** Returns the texts of the keys that got a new version. */
 export async function preferRows(
@@ -28,8 +31,7 @@ export async function preferRows(
   const rows = quoteTable({ schema: table.schema, name: table.table });
   const values = [...table.key.map((_, at) => keys.map((one) => one.key[at])), keys.map((one) => one.dot)];
   const changed = versionTable(table);
-  await client.query(`begin isolation level read committed; set local lock_timeout = '5s'`);
-  try {
+  return transactionBegunBy(client, begin, async () => {
     // As users' statements take them: rows, then versions, in key order.
     await client.query(
       `select from ${rows} t join ${from} on ${match('t')} order by ${order('t')} for update of t`,
@@ -57,10 +59,6 @@ export async function preferRows(
        where s.name = $1 and s.definition -> 'conflicts' ->> 'strategy' is distinct from 'vector-clock' and c.collection = $1 and c.key = any($2::text[]) and c.state = 'open'`,
       [table.collection, written.rows.map((row) => row.key)],
     );
-    await client.query('commit');
     return written.rows.map((row) => row.key);
-  } catch (cause) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed
-    throw cause;
-  }
+  });
 }
