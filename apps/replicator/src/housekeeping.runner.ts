@@ -13,7 +13,7 @@ import { countOpenConflicts, forgetConflicts } from '#core/conflicts/forget.pg.t
 import { forgetDdl } from '#core/ddl/work.pg.ts';
 import { forgetEvents } from '#core/events/log.pg.ts';
 import { forgetJobs } from '#core/jobs/store.pg.ts';
-import { closeClient, connect } from '#core/postgres/connect.pg.ts';
+import { withConnection } from '#core/postgres/connect.pg.ts';
 import type { ClusterNode } from '#core/topology/found.pg.ts';
 import { forgetRequests } from '#core/writes/forget-requests.pg.ts';
 import { loopEach, type Loop } from './loop.ts';
@@ -21,6 +21,7 @@ import { REPLICATION, type Replication } from './tokens.ts';
 
 const countEveryMs = 5000;
 const forgetEveryMs = 60_000;
+const connection = { application: 'pgquorum housekeeping', answerWithinMs: 60_000 };
 const jobsKept = { keptMs: 7 * 86_400_000, keptMax: 10_000 };
 
 @Injectable()
@@ -39,11 +40,7 @@ export class HousekeepingRunner implements OnApplicationBootstrap, BeforeApplica
   }
 
   async #run(node: ClusterNode, signal: AbortSignal, healthy: () => void): Promise<void> {
-    const client = await connect(node.address, {
-      application: 'pgquorum housekeeping',
-      answerWithinMs: 60_000,
-    });
-    try {
+    await withConnection(node.address, connection, async (client) => {
       healthy();
       for (let forgotAt = -Infinity; !signal.aborted;) {
         if (performance.now() - forgotAt >= forgetEveryMs) {
@@ -60,9 +57,7 @@ export class HousekeepingRunner implements OnApplicationBootstrap, BeforeApplica
         await this.#tend(node, client);
         await sleep(countEveryMs, undefined, { signal }).catch(() => undefined); // the loop's condition sees the abort
       }
-    } finally {
-      await closeClient(client);
-    }
+    });
   }
 
   async #forget(node: ClusterNode, client: pg.Client): Promise<void> {

@@ -7,11 +7,12 @@ import {
   type OnApplicationBootstrap,
 } from '@nestjs/common';
 import { releaseOverBudget } from '#core/capture/wal-budget.pg.ts';
-import { closeClient, connect } from '#core/postgres/connect.pg.ts';
+import { withConnection } from '#core/postgres/connect.pg.ts';
 import { loopEach, type Loop } from './loop.ts';
 import { REPLICATION, type Replication } from './tokens.ts';
 
 const everyMs = 2000;
+const connection = { application: 'pgquorum wal budget', answerWithinMs: 10_000 };
 
 @Injectable()
 export class WalBudgetRunner implements OnApplicationBootstrap, BeforeApplicationShutdown {
@@ -27,11 +28,7 @@ export class WalBudgetRunner implements OnApplicationBootstrap, BeforeApplicatio
     const { cluster, walBudgetBytes: budgetBytes, walBudgetPolicy } = settings;
     if (log !== 'wal' || budgetBytes === 0 || walBudgetPolicy === 'keep') return;
     this.#loops = loopEach(this.#replication, 'wal-budget', async (origin, signal, healthy) => {
-      const client = await connect(origin.address, {
-        application: 'pgquorum wal budget',
-        answerWithinMs: 10_000,
-      });
-      try {
+      await withConnection(origin.address, connection, async (client) => {
         while (!signal.aborted) {
           for (const released of await releaseOverBudget(client, { cluster, origin, nodes, budgetBytes }))
             logger.warn(
@@ -41,9 +38,7 @@ export class WalBudgetRunner implements OnApplicationBootstrap, BeforeApplicatio
           healthy();
           await sleep(everyMs, undefined, { signal }).catch(() => undefined); // the loop's condition sees the abort
         }
-      } finally {
-        await closeClient(client);
-      }
+      });
     });
   }
 

@@ -5,7 +5,7 @@
  */
 import { keyText } from '../changelog/change.ts';
 import { baseTypeNameSql } from '../collections/type-name.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { withConnection } from '../postgres/connect.pg.ts';
 import type { NodeAddress } from '../config/settings.ts';
 import type { Clock } from '../versioning/clock.ts';
 import { covers } from '../versioning/clock.ts';
@@ -82,12 +82,9 @@ export class DriftRecovery {
   }
 
   async #shape(node: NodeAddress, collection: string): Promise<string> {
-    const client = await connect(node, { application: 'pgquorum drift', answerWithinMs });
-    try {
+    return withConnection(node, { application: 'pgquorum drift', answerWithinMs }, async (client) => {
       return (await client.query<{ shape: string }>(shapeSql, [collection])).rows[0]!.shape;
-    } finally {
-      await closeClient(client);
-    }
+    });
   }
 
   async #seen(

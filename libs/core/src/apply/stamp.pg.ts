@@ -8,15 +8,14 @@ import type pg from 'pg';
 import { keyTextSql, versionTable } from '../collections/trigger.ts';
 import { stampCtes } from '../collections/unversioned-rows.ts';
 import type { Logger } from '../observability/logger.process.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { withConnection } from '../postgres/connect.pg.ts';
 import { quoteName, quoteTable } from '../postgres/identifier.ts';
 import { TargetCatalog } from './target.pg.ts';
 import type { TargetTable } from './target-table.ts';
 import type { UnversionedRows } from './outcomes.ts';
 
 export async function stampRows(node: NodeAddress, rows: UnversionedRows, logger: Logger): Promise<void> {
-  const client = await connect(node, { application: 'pgquorum stamp' });
-  try {
+  await withConnection(node, { application: 'pgquorum stamp' }, async (client) => {
     const table = await new TargetCatalog(client).table(rows.collection);
     const match = table.key
       .map((key, at) => `t.${quoteName(key.name)} = u.k${at}::${key.type}`)
@@ -33,9 +32,7 @@ export async function stampRows(node: NodeAddress, rows: UnversionedRows, logger
         'rows without a version were stamped: they were there before their table was attached, or were written with triggers disabled',
       );
     await stampPresence(client, table, rows.keys, logger);
-  } finally {
-    await closeClient(client);
-  }
+  });
 }
 
 /** Gives versions that say alive of a row that is gone, or dead of one that is there, a successor that tells the truth. */

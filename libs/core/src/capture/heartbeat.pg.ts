@@ -1,7 +1,7 @@
 /** Writes this node's heartbeat row, so that its peers see a true lag while nobody writes. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeAddress } from '../config/settings.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { withConnection } from '../postgres/connect.pg.ts';
 
 /** The heartbeat, how far the dots are now, and nothing older than an hour. */
 const beatSql = `with beat as (
@@ -17,17 +17,12 @@ export async function runHeartbeat(
   { intervalMs, onBeat }: { readonly intervalMs: number; readonly onBeat?: () => void },
   signal: AbortSignal,
 ): Promise<void> {
-  const client = await connect(node, {
-    application: 'pgquorum heartbeat',
-    answerWithinMs: Math.max(5000, 3 * intervalMs),
-  });
-  try {
+  const answerWithinMs = Math.max(5000, 3 * intervalMs);
+  await withConnection(node, { application: 'pgquorum heartbeat', answerWithinMs }, async (client) => {
     while (!signal.aborted) {
       await client.query(beatSql);
       onBeat?.();
       await sleep(intervalMs, undefined, { signal }).catch(() => undefined); // the loop's condition sees the abort
     }
-  } finally {
-    await closeClient(client);
-  }
+  });
 }

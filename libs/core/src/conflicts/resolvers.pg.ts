@@ -6,7 +6,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { listCollections, type CollectionRow } from '../collections/catalog.pg.ts';
 import type { Logger } from '../observability/logger.process.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import type { ShardNumber } from '../versioning/version.ts';
@@ -36,13 +35,8 @@ export interface ResolversOptions {
 /** Runs until the signal aborts or the node is lost. */
 export async function runResolvers(options: ResolversOptions, signal: AbortSignal): Promise<void> {
   const lease = await SessionLease.take(options.node.address, 'resolvers', signal);
-  if (lease === null) return;
-  let client: pg.Client | null = null;
-  try {
-    client = await connect(options.node.address, {
-      application: 'pgquorum resolvers',
-      answerWithinMs: options.timeoutMs + 30_000,
-    });
+  const connection = { application: 'pgquorum resolvers', answerWithinMs: options.timeoutMs + 30_000 };
+  await lease?.connected(options.node.address, connection, async (client) => {
     options.onLeased?.();
     while (!signal.aborted) {
       await lease.check();
@@ -53,10 +47,7 @@ export async function runResolvers(options: ResolversOptions, signal: AbortSigna
       const pauseMs = collections.length === 0 ? idlePollMs : pollMs;
       await sleep(pauseMs, undefined, { signal }).catch(() => undefined); // the loop's condition sees the abort
     }
-  } finally {
-    if (client !== null) await closeClient(client);
-    await lease.release();
-  }
+  });
 }
 
 interface Running extends ResolversOptions {

@@ -8,7 +8,7 @@ import type pg from 'pg';
 import { isPgquorumError, PgquorumError } from '../errors/error.ts';
 import { failpoint } from '../faults/failpoint.process.ts';
 import type { Logger } from '../observability/logger.process.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { withConnection } from '../postgres/connect.pg.ts';
 import { classifySqlState, isConnectionError, sqlStateOf } from '../postgres/sqlstate.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import { retryPauseMs, type JobError, type JobHandle, type JobWork } from './job.ts';
@@ -50,11 +50,8 @@ type Outcome = { readonly result: unknown } | { readonly failure: unknown } | nu
 
 /** Does nothing when the job is another's, or has ended. `stop` ends the run and leaves the job to whoever is next. */
 export async function runJob(options: RunOptions, stop: AbortSignal): Promise<void> {
-  const client = await connect(options.home.address, {
-    application: `pgquorum job ${options.id}`,
-    answerWithinMs,
-  });
-  try {
+  const application = `pgquorum job ${options.id}`;
+  await withConnection(options.home.address, { application, answerWithinMs }, async (client) => {
     // A runner whose machine is gone sends no good-bye: its server would hold the lock for hours.
     await client.query(
       'set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3',
@@ -66,9 +63,7 @@ export async function runJob(options: RunOptions, stop: AbortSignal): Promise<vo
     if (!rows[0]!.held) return;
     const claimed = await claim(client, options.id);
     if (claimed?.state === 'running') await new JobRun(client, claimed, options).run(stop);
-  } finally {
-    await closeClient(client);
-  }
+  });
 }
 
 /** Under the lock. A job found running has lost its runner. */

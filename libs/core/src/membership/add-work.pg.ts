@@ -8,7 +8,7 @@ import type pg from 'pg';
 import type { NodeAddress } from '../config/settings.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { JobHandle, JobWork } from '../jobs/job.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { withConnection } from '../postgres/connect.pg.ts';
 import type { PreflightNeeds } from '../postgres/preflight-facts.ts';
 import { foundCluster } from '../topology/found.pg.ts';
 import { checkJoinable } from './joinable.pg.ts';
@@ -42,13 +42,11 @@ export const addReplicaWork =
       checkpoint = { number: found.find((node) => node.name === name)!.number };
       await job.report({ done: 0, unit: 'keys' }, checkpoint);
     }
-    const client = await connect(joiner, { application: 'pgquorum joining', answerWithinMs: 30_000 });
-    try {
-      await joined(client, { name, ...checkpoint }, job);
-    } finally {
-      await closeClient(client);
-    }
-    return { node: name, number: checkpoint.number };
+    const { number } = checkpoint;
+    await withConnection(joiner, { application: 'pgquorum joining', answerWithinMs: 30_000 }, (client) =>
+      joined(client, { name, number }, job),
+    );
+    return { node: name, number };
   };
 
 /** Under the founding locks: nodes join and leave one after the other. */

@@ -13,7 +13,7 @@ import { failpoint } from '../faults/failpoint.process.ts';
 import { startJob } from '../jobs/store.pg.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { quoteTable } from '../postgres/identifier.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { closeClient, connect, withConnection } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
 import { transaction } from '../postgres/transaction.pg.ts';
 import { takeShardsJob, type TakeArguments } from '../shards/move-request.ts';
@@ -127,26 +127,27 @@ async function takeHorizons(client: pg.Client, others: readonly ClusterNode[]): 
   let failure: unknown;
   for (const { address } of others) {
     try {
-      const peer = await connect(address, { application: 'pgquorum joining', answerWithinMs: 30_000 });
-      try {
-        const { rows } = await peer.query<{ horizons: unknown }>(
-          `select coalesce(json_agg(json_build_object('collection', h.collection, 'shard', h.shard, 'hlc', h.hlc, 'clock', h.clock)), '[]') as horizons from pgquorum.horizon h`,
-        );
-        await client.query(
-          `insert into pgquorum.horizon as h (collection, shard, hlc, clock)
-           select t.* from jsonb_to_recordset($1::jsonb) t(collection text, shard int, hlc bigint, clock jsonb)
-           on conflict (collection, shard) do update set clock = pgquorum.clock_join(h.clock, excluded.clock), hlc = greatest(h.hlc, excluded.hlc)`,
-          [JSON.stringify(rows[0]!.horizons)],
-        );
-        return;
-      } finally {
-        await closeClient(peer);
-      }
+      await withConnection(address, { application: 'pgquorum joining', answerWithinMs: 30_000 }, (peer) =>
+        copyHorizons(peer, client),
+      );
+      return;
     } catch (cause) {
       failure = cause;
     }
   }
   if (failure !== undefined) throw failure;
+}
+
+async function copyHorizons(from: pg.Client, to: pg.Client): Promise<void> {
+  const { rows } = await from.query<{ horizons: unknown }>(
+    `select coalesce(json_agg(json_build_object('collection', h.collection, 'shard', h.shard, 'hlc', h.hlc, 'clock', h.clock)), '[]') as horizons from pgquorum.horizon h`,
+  );
+  await to.query(
+    `insert into pgquorum.horizon as h (collection, shard, hlc, clock)
+     select t.* from jsonb_to_recordset($1::jsonb) t(collection text, shard int, hlc bigint, clock jsonb)
+     on conflict (collection, shard) do update set clock = pgquorum.clock_join(h.clock, excluded.clock), hlc = greatest(h.hlc, excluded.hlc)`,
+    [JSON.stringify(rows[0]!.horizons)],
+  );
 }
 
 interface MissingIndex {

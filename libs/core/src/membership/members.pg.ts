@@ -1,7 +1,7 @@
 /** The members as a node knows them. */
 import type pg from 'pg';
 import type { NodeAddress } from '../config/settings.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { withConnection } from '../postgres/connect.pg.ts';
 import { isRemoved, type MemberRow } from './members.ts';
 
 export async function readMembers(client: Pick<pg.ClientBase, 'query'>): Promise<MemberRow[]> {
@@ -22,11 +22,10 @@ export async function lookAtMembers(client: Pick<pg.ClientBase, 'query'>): Promi
 
 /** Which of these names this node knows as those of nodes that were removed. */
 export async function removedAmong(node: NodeAddress, names: readonly string[]): Promise<string[]> {
-  const client = await connect(node, { application: 'pgquorum opening', answerWithinMs: 10_000 });
-  try {
-    const members = await readMembers(client);
-    return names.filter((name) => isRemoved(name, members));
-  } finally {
-    await closeClient(client);
-  }
+  const members = await withConnection(
+    node,
+    { application: 'pgquorum opening', answerWithinMs: 10_000 },
+    readMembers,
+  );
+  return names.filter((name) => isRemoved(name, members));
 }

@@ -19,7 +19,7 @@ import type pg from 'pg';
 import { PgquorumError } from '../errors/error.ts';
 import type { JobHandle, JobWork } from '../jobs/job.ts';
 import type { Logger } from '../observability/logger.process.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { closeClient, connect, withConnection } from '../postgres/connect.pg.ts';
 import { isConnectionError } from '../postgres/sqlstate.ts';
 import { emptyNode } from '../shards/empty.pg.ts';
 import { giveShards, takeBackMoves, type SpreadOptions } from '../shards/spread.pg.ts';
@@ -261,20 +261,15 @@ class Removal {
   }
 }
 
-const on = async <T>(
+const on = <T>(
   node: { readonly name: string; readonly address: { readonly url: string } },
   work: (client: pg.Client) => Promise<T>,
-): Promise<T> => {
-  const client = await connect(
+): Promise<T> =>
+  withConnection(
     { name: node.name, url: node.address.url },
     { application: 'pgquorum membership', answerWithinMs: 120_000 },
+    work,
   );
-  try {
-    return await work(client);
-  } finally {
-    await closeClient(client);
-  }
-};
 
 const membersOf = (node: ClusterNode): Promise<MemberRow[]> => on(node, readMembers);
 

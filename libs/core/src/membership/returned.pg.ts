@@ -6,11 +6,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeAddress } from '../config/settings.ts';
 import { isPgquorumError } from '../errors/error.ts';
 import type { Logger } from '../observability/logger.process.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { withConnection } from '../postgres/connect.pg.ts';
 import { isConnectionError } from '../postgres/sqlstate.ts';
 import { closeNode } from './close.pg.ts';
 
 const lookEveryMs = 5000;
+const connection = { application: 'pgquorum membership', connectTimeoutMs: 2000, answerWithinMs: 10_000 };
 const problem = 'it was declared lost, and removed from the cluster: the others go on without it';
 
 /** Runs until the signal aborts, or something breaks that is not a lost connection. */
@@ -37,12 +38,7 @@ export async function watchReturned(
 /** False when it is not there, or is not a node of the cluster any more. */
 async function tellReturned(node: NodeAddress, cluster: string): Promise<boolean> {
   try {
-    const client = await connect(node, {
-      application: 'pgquorum membership',
-      connectTimeoutMs: 2000,
-      answerWithinMs: 10_000,
-    });
-    try {
+    return await withConnection(node, connection, async (client) => {
       const { rows } = await client.query<{ can: boolean }>(
         `select to_regclass('pgquorum.node') is not null and to_regproc('pgquorum.refuse_write') is not null as can`,
       );
@@ -55,9 +51,7 @@ async function tellReturned(node: NodeAddress, cluster: string): Promise<boolean
       await closeNode(client, node.name, problem);
       await client.query('update pgquorum.member set retired = true where name = $1', [node.name]);
       return true;
-    } finally {
-      await closeClient(client);
-    }
+    });
   } catch (cause) {
     if (isConnectionError(cause)) return false;
     if (isPgquorumError(cause) && cause.entry.retry) return false; // unreachable, or in use: looked at again

@@ -68,6 +68,20 @@ export async function closeClient(client: pg.Client): Promise<void> {
   clearTimeout(hurry);
 }
 
+/** Work on a connection of its own, which does not outlive it. */
+export async function withConnection<T>(
+  node: Parameters<typeof connect>[0],
+  options: ConnectOptions,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
+  const client = await connect(node, options);
+  try {
+    return await work(client);
+  } finally {
+    await closeClient(client);
+  }
+}
+
 export function createPool(node: NodeAddress, options: ConnectOptions & { readonly max: number }): pg.Pool {
   const pool = new pg.Pool({ ...clientConfig(node, options), max: options.max, idleTimeoutMillis: 30_000 });
   pool.on('error', () => undefined); // an idle connection was lost: the pool makes a new one

@@ -5,7 +5,7 @@ import type { NodeAddress } from '../config/settings.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { JobWork } from '../jobs/job.ts';
 import { bestSample, takeSample, type ClockSample } from '../topology/clock-drift.ts';
-import { closeClient, connect, type ConnectOptions } from './connect.pg.ts';
+import { withConnection, type ConnectOptions } from './connect.pg.ts';
 import { freeDisk } from './free-disk.os.ts';
 import {
   lookedAtSettings,
@@ -49,27 +49,22 @@ export const preflightWork =
     return report;
   };
 
-const open = (node: NodeAddress, options: Partial<ConnectOptions> = {}): Promise<pg.Client> =>
-  connect(node, { application: 'pgquorum preflight', answerWithinMs, plain: true, ...options });
+const connection: ConnectOptions = { application: 'pgquorum preflight', answerWithinMs, plain: true };
 
 async function lookAt(node: NodeAddress, needs: PreflightNeeds): Promise<NodeLook> {
-  let client: pg.Client | null = null;
   try {
-    client = await open(node);
-    return {
+    return await withConnection(node, connection, async (client) => ({
       name: node.name,
       reached: true,
       facts: await readFacts(client, node, needs),
       pooler: await poolerBetween(client, node),
       replicationRefused: await replicationRefused(node),
       clock: await measureClock(client),
-    };
+    }));
   } catch (cause) {
     const failure = driverError(cause);
     if (!isConnectionError(failure) && sqlStateOf(failure) === null) throw cause;
     return { name: node.name, reached: false, sqlstate: sqlStateOf(failure), message: messageOf(failure) };
-  } finally {
-    if (client !== null) await closeClient(client);
   }
 }
 
@@ -156,35 +151,31 @@ async function poolerBetween(client: pg.Client, node: NodeAddress): Promise<Pool
     (await of.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]!.pid;
   const told = (client as unknown as { processID: number | null }).processID;
   if (told === (await pidOf(client))) return 'none';
-  let other: pg.Client | null = null;
   try {
-    other = await open(node);
-    for (let tries = 0; tries < poolerTries; tries++) {
-      const before = await pidOf(client);
-      await other.query('begin');
-      const taken = await pidOf(other);
-      const after = taken === before ? taken : await pidOf(client);
-      await other.query('rollback');
-      if (taken === before || after !== before) return 'transaction';
-    }
-    return 'session';
+    return await withConnection(node, connection, async (other) => {
+      for (let tries = 0; tries < poolerTries; tries++) {
+        const before = await pidOf(client);
+        await other.query('begin');
+        const taken = await pidOf(other);
+        const after = taken === before ? taken : await pidOf(client);
+        await other.query('rollback');
+        if (taken === before || after !== before) return 'transaction';
+      }
+      return 'session';
+    });
   } catch {
     return 'session'; // no second session was to be had, so this one is not shared
-  } finally {
-    if (other !== null) await closeClient(other);
   }
 }
 
 async function replicationRefused(node: NodeAddress): Promise<string | null> {
-  let client: pg.Client | null = null;
   try {
-    client = await open(node, { replication: true });
-    await client.query('IDENTIFY_SYSTEM');
+    await withConnection(node, { ...connection, replication: true }, (client) =>
+      client.query('IDENTIFY_SYSTEM'),
+    );
     return null;
   } catch (cause) {
     return messageOf(driverError(cause));
-  } finally {
-    if (client !== null) await closeClient(client);
   }
 }
 

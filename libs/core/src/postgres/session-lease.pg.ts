@@ -13,7 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { NodeAddress } from '../config/settings.ts';
 import { PgquorumError } from '../errors/error.ts';
-import { closeClient, connect, type ConnectOptions } from './connect.pg.ts';
+import { closeClient, connect, withConnection, type ConnectOptions } from './connect.pg.ts';
 import { endHoldersSql, holderSql, SilentHolder } from './silent-holder.pg.ts';
 import { sqlStateOf } from './sqlstate.ts';
 
@@ -132,12 +132,7 @@ export class SessionLease {
     work: (client: pg.Client) => Promise<T>,
   ): Promise<T> {
     try {
-      const client = await connect(node, options);
-      try {
-        return await work(client);
-      } finally {
-        await closeClient(client);
-      }
+      return await withConnection(node, options, work);
     } finally {
       await this.release();
     }

@@ -5,7 +5,7 @@
 import { runEdge, type EdgeOptions } from '../apply/edge.pg.ts';
 import { isPgquorumError } from '../errors/error.ts';
 import { failpoint } from '../faults/failpoint.process.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { withConnection, type ConnectOptions } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
 import {
   beginResync,
@@ -37,24 +37,20 @@ export async function runMendedEdge(options: MendedEdgeOptions, signal: AbortSig
   }
 }
 
-const application = ({ origin, target }: EdgeOptions): string =>
-  `pgquorum resync ${origin.name} ${target.name}`;
+const connection = ({ origin, target }: EdgeOptions): ConnectOptions => ({
+  application: `pgquorum resync ${origin.name} ${target.name}`,
+  answerWithinMs: 30_000,
+});
 
 async function begin(
   options: MendedEdgeOptions,
   { synced, reason, ...id }: SourceId & { readonly synced: string | null; readonly reason: string },
 ): Promise<void> {
   options.onResync?.(true);
-  const control = await connect(options.target.address, {
-    application: application(options),
-    answerWithinMs: 30_000,
-  });
-  try {
+  await withConnection(options.target.address, connection(options), async (control) => {
     if (await beginResync(control, { ...id, reason, synced, phase: 'noting' }))
       options.logger.warn({ reason }, 'changes were missed: a resync begins');
-  } finally {
-    await closeClient(control);
-  }
+  });
 }
 
 /** Gives back which position the edge goes on from; null when the node is no source yet. */
@@ -63,19 +59,13 @@ async function noteIfLost(
   id: SourceId,
   signal: AbortSignal,
 ): Promise<string | null> {
-  const control = await connect(options.target.address, {
-    application: application(options),
-    answerWithinMs: 30_000,
-  });
-  try {
+  return withConnection(options.target.address, connection(options), async (control) => {
     const found = await readSourceState(control, id);
     if (found?.resync?.phase === 'noting') await noteAlone(options, id, control, signal);
     const now = await readSourceState(control, id);
     options.onResync?.(now?.state === 'resync');
     return now?.synced ?? null;
-  } finally {
-    await closeClient(control);
-  }
+  });
 }
 
 /** Of several processes one notes: a slot that another one has just made must not be made again. */

@@ -4,7 +4,7 @@
  */
 import { runFeed, type FeedOptions } from '../changelog/feed.pg.ts';
 import { isPgquorumError } from '../errors/error.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { withConnection } from '../postgres/connect.pg.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
 import { logSlot } from '../topology/names.ts';
 import { remakeSlot } from './slot.pg.ts';
@@ -31,14 +31,10 @@ export async function runMendedFeed(
 
 const application = 'pgquorum resync feed';
 
-async function sourceOf({ origin }: FeedOptions): Promise<SourceState | null> {
-  const client = await connect(origin.address, { application, answerWithinMs: 30_000 });
-  try {
-    return await readSourceState(client, { origin: origin.number, log: 'capture' });
-  } finally {
-    await closeClient(client);
-  }
-}
+const sourceOf = ({ origin }: FeedOptions): Promise<SourceState | null> =>
+  withConnection(origin.address, { application, answerWithinMs: 30_000 }, (client) =>
+    readSourceState(client, { origin: origin.number, log: 'capture' }),
+  );
 
 async function remakeFeed(
   { origin, cluster }: FeedOptions & { readonly cluster: string },

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { PgquorumError } from '../errors/error.ts';
 import type { JobHandle, JobWork } from '../jobs/job.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { withConnection } from '../postgres/connect.pg.ts';
 import { beginResync } from './store.pg.ts';
 
 export interface SyncArguments {
@@ -19,6 +19,7 @@ interface Checkpoint {
 }
 
 const lookEveryMs = 500;
+const connection = { application: 'pgquorum sync', answerWithinMs: 30_000 };
 
 export const syncWork =
   (): JobWork =>
@@ -26,14 +27,11 @@ export const syncWork =
     const { node: name } = job.arguments as SyncArguments;
     const node = nodes.find((one) => one.name === name);
     if (node === undefined) throw new PgquorumError('node_not_found', `node ${name}`);
-    const client = await connect(node.address, { application: 'pgquorum sync', answerWithinMs: 30_000 });
-    try {
+    return withConnection(node.address, connection, async (client) => {
       const { origins } = (job.checkpoint as Checkpoint | null) ?? (await begin(client, job));
       await finished(client, origins, job);
       return { node: name, from: nodes.filter((one) => origins.includes(one.number)).map((one) => one.name) };
-    } finally {
-      await closeClient(client);
-    }
+    });
   };
 
 /** An edge that is being mended already copies everything too. */

@@ -12,12 +12,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { isPgquorumError, PgquorumError } from '../errors/error.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { closeClient, connect, withConnection } from '../postgres/connect.pg.ts';
 import { sqlStateOf } from '../postgres/sqlstate.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import type { NodeNumber, ShardNumber } from '../versioning/version.ts';
 import { newest, nextEpoch, roleAfter, type ShardEntry, type ShardMap, type ShardRole } from './entry.ts';
-import { lockEntry, putEntry, readMaps } from './map.pg.ts';
+import { lockEntry, putEntry, readMaps, shardConnection } from './map.pg.ts';
 
 export interface ShardPlace {
   readonly collection: string;
@@ -102,13 +102,7 @@ async function each<T, R>(all: readonly T[], work: (one: T) => Promise<R>): Prom
 async function openAll({ nodes, needed, proposer }: ChangeEntryOptions): Promise<Opened[]> {
   const inOrder = nodes.toSorted((a, b) => a.number - b.number);
   const tried = await Promise.allSettled(
-    inOrder.map((node) =>
-      connect(node.address, {
-        application: 'pgquorum shards',
-        connectTimeoutMs: 10_000,
-        answerWithinMs: turnWithinMs * 2,
-      }),
-    ),
+    inOrder.map((node) => connect(node.address, { ...shardConnection, answerWithinMs: turnWithinMs * 2 })),
   );
   const opened = tried.flatMap((one, at) =>
     one.status === 'fulfilled' ? [{ node: inOrder[at]!, client: one.value }] : [],
@@ -171,18 +165,7 @@ function roleOf(
 /** By collection, of each shard the newest entry that any node which can be reached has: a majority has to be. */
 export async function newestMaps(nodes: readonly ClusterNode[]): Promise<Map<string, ShardMap>> {
   const asked = await Promise.allSettled(
-    nodes.map(async (node) => {
-      const client = await connect(node.address, {
-        application: 'pgquorum shards',
-        connectTimeoutMs: 10_000,
-        answerWithinMs: 30_000,
-      });
-      try {
-        return await readMaps(client);
-      } finally {
-        await closeClient(client);
-      }
-    }),
+    nodes.map((node) => withConnection(node.address, shardConnection, readMaps)),
   );
   const maps = asked.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
   if (maps.length * 2 <= nodes.length)

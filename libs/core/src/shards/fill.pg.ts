@@ -19,6 +19,7 @@ import { CollectionPass } from '../verify/collection-pass.pg.ts';
 import { copyRange } from '../verify/copy-states.pg.ts';
 import { emptyReport } from '../verify/report.ts';
 import type { ShardPlace } from './change.pg.ts';
+import { shardConnection } from './map.pg.ts';
 
 export interface FillOptions {
   readonly cluster: string;
@@ -124,11 +125,7 @@ async function usableSource(options: FillOptions, begun: CopyPlace | null): Prom
   const opened: Reached[] = [];
   const close: (() => Promise<void>)[] = [];
   const open = async (node: ClusterNode): Promise<Reached> => {
-    const client = await connect(node.address, {
-      application: 'pgquorum shards',
-      connectTimeoutMs: 10_000,
-      answerWithinMs: 30_000,
-    });
+    const client = await connect(node.address, shardConnection);
     close.push(() => closeClient(client));
     return { node, client };
   };

@@ -17,6 +17,13 @@ interface EntryRow {
   readonly next: string[] | null;
 }
 
+/** How a node is asked about its shards. */
+export const shardConnection = {
+  application: 'pgquorum shards',
+  connectTimeoutMs: 10_000,
+  answerWithinMs: 30_000,
+};
+
 const entryOf = (row: EntryRow): ShardEntry => ({
   ...row,
   shard: row.shard as ShardNumber,
@@ -102,11 +109,7 @@ export async function adoptFrom(
 ): Promise<void> {
   let other: pg.Client | null = null;
   try {
-    other = await connect(peer, {
-      application: 'pgquorum shards',
-      connectTimeoutMs: 10_000,
-      answerWithinMs: 30_000,
-    });
+    other = await connect(peer, shardConnection);
     await adoptEntries(client, me, await readMaps(other));
   } catch (cause) {
     if (other !== null && !isConnectionError(cause)) throw cause;

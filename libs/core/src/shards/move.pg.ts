@@ -12,7 +12,7 @@ import { PgquorumError } from '../errors/error.ts';
 import { failpoint } from '../faults/failpoint.process.ts';
 import type { JobWork } from '../jobs/job.ts';
 import type { Logger } from '../observability/logger.process.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { withConnection } from '../postgres/connect.pg.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import type { NodeNumber, ShardNumber } from '../versioning/version.ts';
 import { changeEntry, newestEntry, type ShardPlace } from './change.pg.ts';
@@ -134,8 +134,8 @@ export async function cleaned(
 ): Promise<void> {
   const old = nodes.find((node) => node.name === move.from);
   if (old === undefined) return;
-  const client = await connect(old.address, { application: 'pgquorum shards', answerWithinMs: 30_000 });
-  try {
+  const options = { application: 'pgquorum shards', answerWithinMs: 30_000 };
+  await withConnection(old.address, options, async (client) => {
     for (;;) {
       const { rows } = await client.query<{ role: ShardRole; known: boolean }>(
         'select role, epoch >= $3::bigint as known from pgquorum.shard_role where collection = $1 and shard = $2',
@@ -146,9 +146,7 @@ export async function cleaned(
       if (now === undefined || (now.known && now.role !== 'leaving' && now.role !== 'joining')) return;
       await sleep(lookEveryMs, undefined, { signal });
     }
-  } finally {
-    await closeClient(client);
-  }
+  });
 }
 
 /** The map is as before the move, unless it was switched already. */

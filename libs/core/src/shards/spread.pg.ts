@@ -4,7 +4,7 @@
  */
 import type pg from 'pg';
 import type { Logger } from '../observability/logger.process.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { withConnection } from '../postgres/connect.pg.ts';
 import { isConnectionError } from '../postgres/sqlstate.ts';
 import { isPgquorumError } from '../errors/error.ts';
 import type { JobWork } from '../jobs/job.ts';
@@ -13,6 +13,7 @@ import { ShardPlacement, type PlacementSettings } from '../topology/shard-placem
 import type { NodeNumber } from '../versioning/version.ts';
 import { changeEntry, newestMaps } from './change.pg.ts';
 import type { ShardEntry, ShardMap } from './entry.ts';
+import { shardConnection } from './map.pg.ts';
 import type { ShardChange, TakeArguments } from './move-request.ts';
 import { switchShard } from './move.pg.ts';
 import { inTheWay, movesFrom, movesTo, type Preference } from './spread.ts';
@@ -35,7 +36,7 @@ const atOnceMax = 4;
 /** The node is given what placement says. */
 export async function takeShards(options: SpreadOptions, node: string): Promise<void> {
   const home = options.nodes.find(({ number }) => number === options.proposer)!;
-  const factors = await on(home, readFactors);
+  const factors = await withConnection(home.address, shardConnection, readFactors);
   const preference = await preferenceOf(options, { but: null, with: node });
   await repeat(options, node, ({ map }) => {
     const replicationFactor = factors.get(map[0]!.collection);
@@ -117,7 +118,7 @@ async function preferenceOf(
 /** One that can not be asked is one that is away. */
 async function isSettled(node: ClusterNode): Promise<boolean> {
   try {
-    return await on(node, async (client) => {
+    return await withConnection(node.address, shardConnection, async (client) => {
       const { rows } = await client.query<{ settled: boolean }>(
         'select n.joining_since is null and not exists (select from pgquorum.member m where m.number = n.number and (m.change is not null or m.retired)) as settled from pgquorum.node n',
       );
@@ -135,19 +136,6 @@ async function readFactors(client: pg.Client): Promise<Map<string, number>> {
     `select c.name, (c.definition ->> 'replicationFactor')::int as factor from pgquorum.collection c where c.definition ? 'replicationFactor'`,
   );
   return new Map(rows.map(({ name, factor }) => [name, factor]));
-}
-
-async function on<T>(node: ClusterNode, work: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = await connect(node.address, {
-    application: 'pgquorum shards',
-    connectTimeoutMs: 10_000,
-    answerWithinMs: 30_000,
-  });
-  try {
-    return await work(client);
-  } finally {
-    await closeClient(client);
-  }
 }
 
 /** The job `take-shards`, at the node that came, with TakeArguments. */

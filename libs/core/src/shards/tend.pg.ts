@@ -14,7 +14,7 @@ import type { ClusterNode } from '../topology/found.pg.ts';
 import { cleanShard, shardsToClean } from './cleaner.pg.ts';
 import type { ShardEntry } from './entry.ts';
 import { copyLeftovers, copyShard, verifyShard } from './fill.pg.ts';
-import { adoptEntries, readMaps } from './map.pg.ts';
+import { adoptEntries, readMaps, shardConnection } from './map.pg.ts';
 
 export interface TendOptions {
   readonly cluster: string;
@@ -84,11 +84,7 @@ class Peers {
     const node = this.#nodes.find((one) => one.name === name);
     if (node === undefined) return null;
     try {
-      const client = await connect(node.address, {
-        application: 'pgquorum shards',
-        connectTimeoutMs: 2000,
-        answerWithinMs: 30_000,
-      });
+      const client = await connect(node.address, { ...shardConnection, connectTimeoutMs: 2000 });
       this.#clients.set(name, client);
       return client;
     } catch (cause) {

@@ -8,7 +8,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { PgquorumError } from '../errors/error.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { withConnection } from '../postgres/connect.pg.ts';
 import type { ClusterNode } from './found.pg.ts';
 
 /** How long the database may take to be found itself after its start before that is a trouble worth telling. */
@@ -21,16 +21,11 @@ type Named = Pick<ClusterNode, 'name' | 'number'>;
 
 /** Asks before anything is begun that would only be refused. Throws as `requireConfirmedOn`. */
 export async function requireConfirmed(node: ClusterNode, signal?: AbortSignal): Promise<void> {
-  const client = await connect(node.address, {
-    application: 'pgquorum identity',
-    connectTimeoutMs,
-    answerWithinMs,
-  });
-  try {
-    await requireConfirmedOn(client, node, signal);
-  } finally {
-    await closeClient(client);
-  }
+  await withConnection(
+    node.address,
+    { application: 'pgquorum identity', connectTimeoutMs, answerWithinMs },
+    (client) => requireConfirmedOn(client, node, signal),
+  );
 }
 
 /** Throws `not_ready` unless the node is under the number that the caller knows, and has been found to be itself since its server was started. */

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { isPgquorumError, PgquorumError } from '../errors/error.ts';
 import type { Logger } from '../observability/logger.process.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { closeClient, connect, withConnection } from '../postgres/connect.pg.ts';
 import { isConnectionError, sqlStateOf } from '../postgres/sqlstate.ts';
 import { adoptNumber, type PeerIdentity } from './adopt.pg.ts';
 import type { ClusterNode } from './found.pg.ts';
@@ -48,6 +48,7 @@ interface PeerFacts extends PeerIdentity {
 
 const answerWithinMs = 10_000;
 const connectTimeoutMs = 2000;
+const peerConnection = { application: 'pgquorum identity', connectTimeoutMs, answerWithinMs };
 const readOnly = '25006';
 /** After the node or a peer was lost. */
 const againMs = 200;
@@ -261,11 +262,7 @@ class IdentityWatch {
   async #peer(peer: ClusterNode): Promise<pg.Client> {
     const open = this.#peers.get(peer.name);
     if (open !== undefined) return open;
-    const client = await connect(peer.address, {
-      application: 'pgquorum identity',
-      connectTimeoutMs,
-      answerWithinMs,
-    });
+    const client = await connect(peer.address, peerConnection);
     this.#peers.set(peer.name, client);
     return client;
   }

@@ -8,7 +8,7 @@ import type pg from 'pg';
 import { listCollections } from '../collections/catalog.pg.ts';
 import { tellEvent } from '../events/tell.pg.ts';
 import type { Logger } from '../observability/logger.process.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { withConnection } from '../postgres/connect.pg.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import { CollectionPass } from './collection-pass.pg.ts';
 import { Purger, type PurgingWaits } from './purge.pg.ts';
@@ -44,14 +44,11 @@ export interface ShardFound {
 const unreachable: PurgingWaits = { waits: 'membership', detail: 'a node can not be reached' };
 /** So many with one opening of connections. */
 const shardsPerPass = 16;
+const connection = { application: 'pgquorum verify', answerWithinMs: 30_000 };
 
 /** Goes once through what is due. A collection that can not be compared (its table differs, say) holds no other one up. Returns how many shards were compared. */
 export async function verifyDue(options: ContinuousOptions, signal: AbortSignal): Promise<number> {
-  const client = await connect(options.me.address, {
-    application: 'pgquorum verify',
-    answerWithinMs: 30_000,
-  });
-  try {
+  return withConnection(options.me.address, connection, async (client) => {
     let compared = 0;
     const failed: unknown[] = [];
     for (const { name } of await listCollections(client)) {
@@ -67,9 +64,7 @@ export async function verifyDue(options: ContinuousOptions, signal: AbortSignal)
     }
     if (failed.length > 0) throw failed[0];
     return compared;
-  } finally {
-    await closeClient(client);
-  }
+  });
 }
 
 interface Place {

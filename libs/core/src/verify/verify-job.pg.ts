@@ -6,7 +6,7 @@ import { listCollections } from '../collections/catalog.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { JobHandle, JobWork } from '../jobs/job.ts';
 import type { Logger } from '../observability/logger.process.ts';
-import { closeClient, connect } from '../postgres/connect.pg.ts';
+import { withConnection } from '../postgres/connect.pg.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import { CollectionPass } from './collection-pass.pg.ts';
 import { emptyReport, type Report } from './report.ts';
@@ -56,16 +56,13 @@ export const verifyWork =
   };
 
 async function targetsOf(home: ClusterNode, only: string | null): Promise<Target[]> {
-  const client = await connect(home.address, { application: 'pgquorum verify', answerWithinMs: 30_000 });
-  try {
-    const found = (await listCollections(client)).map(({ name, table }) => ({ name, shards: table.shards }));
-    if (only === null) return found.toSorted((a, b) => (a.name < b.name ? -1 : 1));
-    const one = found.find((target) => target.name === only);
-    if (one === undefined) throw new PgquorumError('collection_not_found', `collection ${only}`);
-    return [one];
-  } finally {
-    await closeClient(client);
-  }
+  const connection = { application: 'pgquorum verify', answerWithinMs: 30_000 };
+  const collections = await withConnection(home.address, connection, listCollections);
+  const found = collections.map(({ name, table }) => ({ name, shards: table.shards }));
+  if (only === null) return found.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  const one = found.find((target) => target.name === only);
+  if (one === undefined) throw new PgquorumError('collection_not_found', `collection ${only}`);
+  return [one];
 }
 
 async function verifyCollection(
