@@ -20,7 +20,7 @@ import { PgquorumError } from '../errors/error.ts';
 import type { JobHandle, JobWork } from '../jobs/job.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { closeClient, connect, withConnection } from '../postgres/connect.pg.ts';
-import { isConnectionError } from '../postgres/sqlstate.ts';
+import { isUnreachable } from '../postgres/sqlstate.ts';
 import { emptyNode } from '../shards/empty.pg.ts';
 import { giveShards, takeBackMoves, type SpreadOptions } from '../shards/spread.pg.ts';
 import type { PlacementSettings } from '../topology/shard-placement.ts';
@@ -316,8 +316,7 @@ async function refuseReachable({ name, address }: ClusterNode): Promise<void> {
     });
     await closeClient(client);
   } catch (cause) {
-    if (isConnectionError(cause)) return;
-    if (cause instanceof PgquorumError && cause.code === 'node_unreachable') return;
+    if (isUnreachable(cause)) return;
     throw cause;
   }
   throw new PgquorumError('node_reachable', `node ${name}`);

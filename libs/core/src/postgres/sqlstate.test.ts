@@ -1,5 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
-import { classifySqlState, isConnectionError, sqlStateOf, type ErrorClass } from './sqlstate.ts';
+import { PgquorumError } from '../errors/error.ts';
+import {
+  classifySqlState,
+  isConnectionError,
+  isUnreachable,
+  sqlStateOf,
+  type ErrorClass,
+} from './sqlstate.ts';
 
 describe('what a database error while applying means', () => {
   const expected: readonly (readonly [ErrorClass, readonly string[]])[] = [
@@ -99,6 +106,15 @@ describe('a lost connection', () => {
       'text',
     ])
       expect(isConnectionError(error)).toBe(false);
+  });
+
+  test('is a node that can not be reached, in our own words too', () => {
+    const lost = Object.assign(new Error('x'), { code: 'ECONNRESET' });
+    expect(isUnreachable(lost)).toBe(true);
+    expect(isUnreachable(new PgquorumError('node_unreachable', 'node a', { cause: lost }))).toBe(true);
+    // Our own code says what it is, whatever the text and the cause say.
+    expect(isUnreachable(new PgquorumError('timeout', 'timeout expired', { cause: lost }))).toBe(false);
+    expect(isUnreachable(Object.assign(new Error('x'), { code: '23505' }))).toBe(false);
   });
 });
 

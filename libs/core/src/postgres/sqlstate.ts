@@ -5,6 +5,8 @@
  * - operator: nothing helps until someone acts (schema differs, disk full, no permission): the collection is paused;
  * - poison: this change can not be applied here: it goes to the dead letters.
  */
+import { isPgquorumError } from '../errors/error.ts';
+
 export type ErrorClass = 'retry' | 'wait-for-other' | 'operator' | 'poison';
 
 const byState: Readonly<Record<string, ErrorClass>> = {
@@ -97,3 +99,7 @@ export function isConnectionError(error: unknown): boolean {
     )
   );
 }
+
+/** The same, also of what `connect` and others have said in our own words. */
+export const isUnreachable = (error: unknown): boolean =>
+  isPgquorumError(error) ? error.code === 'node_unreachable' : isConnectionError(error);

@@ -3,9 +3,8 @@
  * in between never came to it: all who read it have to copy.
  */
 import type pg from 'pg';
-import { isPgquorumError } from '../errors/error.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
-import { isConnectionError } from '../postgres/sqlstate.ts';
+import { isUnreachable } from '../postgres/sqlstate.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import { beginResync, saveFed, type SourceId, type SourceState } from './store.pg.ts';
 
@@ -57,8 +56,7 @@ export class FedCheck {
       return rows[0] ?? null;
     } catch (cause) {
       await this.close();
-      if (isConnectionError(cause) || (isPgquorumError(cause) && cause.code === 'node_unreachable'))
-        return null;
+      if (isUnreachable(cause)) return null;
       throw cause;
     }
   }

@@ -5,8 +5,7 @@
 import type pg from 'pg';
 import type { Logger } from '../observability/logger.process.ts';
 import { withConnection } from '../postgres/connect.pg.ts';
-import { isConnectionError } from '../postgres/sqlstate.ts';
-import { isPgquorumError } from '../errors/error.ts';
+import { isUnreachable } from '../postgres/sqlstate.ts';
 import type { JobWork } from '../jobs/job.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import { ShardPlacement, type PlacementSettings } from '../topology/shard-placement.ts';
@@ -125,8 +124,7 @@ async function isSettled(node: ClusterNode): Promise<boolean> {
       return rows[0]?.settled === true;
     });
   } catch (cause) {
-    if (isConnectionError(cause) || (isPgquorumError(cause) && cause.code === 'node_unreachable'))
-      return true;
+    if (isUnreachable(cause)) return true;
     throw cause;
   }
 }

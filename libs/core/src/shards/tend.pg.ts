@@ -5,10 +5,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { listCollections, type CollectionRow } from '../collections/catalog.pg.ts';
-import { isPgquorumError } from '../errors/error.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { closeClient, connect } from '../postgres/connect.pg.ts';
-import { isConnectionError } from '../postgres/sqlstate.ts';
+import { isUnreachable } from '../postgres/sqlstate.ts';
 import { SessionLease } from '../postgres/session-lease.pg.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import { cleanShard, shardsToClean } from './cleaner.pg.ts';
@@ -88,7 +87,7 @@ class Peers {
       this.#clients.set(name, client);
       return client;
     } catch (cause) {
-      if (isLost(cause)) return null;
+      if (isUnreachable(cause)) return null;
       throw cause;
     }
   }
@@ -100,9 +99,6 @@ class Peers {
     await Promise.all(clients.map(closeClient));
   }
 }
-
-const isLost = (cause: unknown): boolean =>
-  isPgquorumError(cause) ? cause.code === 'node_unreachable' : isConnectionError(cause);
 
 async function adoptFromPeers(
   { node, nodes, logger }: TendOptions,
@@ -118,7 +114,7 @@ async function adoptFromPeers(
       if (taken.length > 0)
         logger.info({ from: peer.name, entries: taken.length }, 'took newer entries of the shard map');
     } catch (cause) {
-      if (!isLost(cause)) throw cause;
+      if (!isUnreachable(cause)) throw cause;
       await peers.close();
     }
   }
@@ -143,7 +139,7 @@ async function clean(
       if (empty)
         logger.debug({ collection: collection.name, shard }, 'a shard that is held elsewhere is cleaned');
     } catch (cause) {
-      if (!isLost(cause)) throw cause;
+      if (!isUnreachable(cause)) throw cause;
       await peers.close();
     }
   }

@@ -5,10 +5,10 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { isPgquorumError, PgquorumError } from '../errors/error.ts';
+import { PgquorumError } from '../errors/error.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { closeClient, connect, withConnection } from '../postgres/connect.pg.ts';
-import { isConnectionError, sqlStateOf } from '../postgres/sqlstate.ts';
+import { isUnreachable, sqlStateOf } from '../postgres/sqlstate.ts';
 import { adoptNumber, type PeerIdentity } from './adopt.pg.ts';
 import type { ClusterNode } from './found.pg.ts';
 import { judge, type LocalIdentity, type Memory } from './identity.ts';
@@ -81,7 +81,7 @@ export async function watchIdentity(options: IdentityOptions, signal: AbortSigna
         await watch.round(signal);
       } catch (cause) {
         if (signal.aborted) return;
-        if (!isLost(cause)) throw cause;
+        if (!isUnreachable(cause)) throw cause;
         await watch.close();
         waitMs = Math.min(againMs, options.intervalMs);
       }
@@ -91,9 +91,6 @@ export async function watchIdentity(options: IdentityOptions, signal: AbortSigna
     await watch.close();
   }
 }
-
-const isLost = (cause: unknown): boolean =>
-  isPgquorumError(cause) ? cause.code === 'node_unreachable' : isConnectionError(cause);
 
 class IdentityWatch {
   readonly #options: IdentityOptions;
@@ -211,7 +208,7 @@ class IdentityWatch {
       } catch (cause) {
         // One that is a standby still is told once it is promoted: others are not to be kept from it by that.
         if (sqlStateOf(cause) === readOnly) continue;
-        if (!isLost(cause)) throw cause;
+        if (!isUnreachable(cause)) throw cause;
         await this.#drop(name);
       }
     }
@@ -232,7 +229,7 @@ class IdentityWatch {
           const { rows } = await client.query<PeerFacts>(memorySql, [own.name, own.number, own.spare ?? 0]);
           if (rows[0] !== undefined) found.set(peer.name, rows[0]);
         } catch (cause) {
-          if (!isLost(cause)) throw cause;
+          if (!isUnreachable(cause)) throw cause;
           await this.#drop(peer.name);
         }
       }),

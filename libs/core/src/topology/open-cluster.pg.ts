@@ -4,11 +4,11 @@
  */
 import type pg from 'pg';
 import type { NodeAddress } from '../config/settings.ts';
-import { isPgquorumError, PgquorumError } from '../errors/error.ts';
+import { PgquorumError } from '../errors/error.ts';
 import { connect } from '../postgres/connect.pg.ts';
 import { loadMigrations, migrate } from '../postgres/migrate.pg.ts';
 import type { Migration } from '../postgres/migrations.ts';
-import { isConnectionError } from '../postgres/sqlstate.ts';
+import { isUnreachable } from '../postgres/sqlstate.ts';
 import { joinMembers, numberOf, resolveNodes, sameNames, type MemberRow } from '../membership/members.ts';
 import { lookAtMembers, readMembers } from '../membership/members.pg.ts';
 import type { NodeNumber } from '../versioning/version.ts';
@@ -37,9 +37,6 @@ export async function openCluster(options: FoundOptions): Promise<OpenedCluster>
 
 const without = (listed: readonly NodeAddress[], nodes: readonly { name: string }[]): NodeAddress[] =>
   listed.filter(({ name }) => !nodes.some((node) => node.name === name));
-
-const isUnreachable = (cause: unknown): boolean =>
-  isPgquorumError(cause) ? cause.code === 'node_unreachable' : isConnectionError(cause);
 
 interface Reached {
   readonly address: NodeAddress;

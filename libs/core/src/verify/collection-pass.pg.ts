@@ -4,9 +4,9 @@
  */
 import type { KeyTexts } from '../changelog/change.ts';
 import { keyText } from '../changelog/change.ts';
-import { PgquorumError, isPgquorumError } from '../errors/error.ts';
+import { PgquorumError } from '../errors/error.ts';
 import type { Logger } from '../observability/logger.process.ts';
-import { isConnectionError } from '../postgres/sqlstate.ts';
+import { isUnreachable } from '../postgres/sqlstate.ts';
 import type { ClusterNode } from '../topology/found.pg.ts';
 import { emptyClock, join, sameClock, type Clock } from '../versioning/clock.ts';
 import { caughtUp, markNow } from './catch-up.pg.ts';
@@ -308,6 +308,3 @@ const differingOf = (keys: readonly KeyTexts[], looked: ReadonlyMap<string, KeyV
     const kind = differenceOf(views);
     return kind === null ? [] : [{ key, kind, views }];
   });
-
-const isUnreachable = (cause: unknown): boolean =>
-  isPgquorumError(cause) ? cause.code === 'node_unreachable' : isConnectionError(cause);
