@@ -1,6 +1,6 @@
 /**
- * The shard map of a collection that not every node holds in full: for each shard its replicas, in order of preference. Nothing changes an entry yet, and requests for
- * such collections are refused (collections/definition-request.ts); what changes one has to keep to what is said here. Pure.
+ * The shard map of a collection that not every node holds in full: for each shard its replicas, in order of preference. An entry is changed by change.pg.ts alone, for
+ * moves (move.pg.ts, spread.pg.ts); what a node has and does not hold is taken away by cleaner.pg.ts (tend.pg.ts, empty.pg.ts). They keep to what is said here. Pure.
  *
  * Every node has a copy of the whole map (pgquorum.shard_map) and a row of its own part in it (pgquorum.shard_role). What holds, and does not depend on all copies being
  * the same at any time:
@@ -8,7 +8,7 @@
  *   entries all nodes choose the same.
  * - Every change is in its origin's log, and the log is read by every node, hosting or not. A node passes over a change only in a transaction that holds its role `none`
  *   for share. So from the commit of `joining` on a node applies everything, and what it passed over before is behind the positions of its lanes at that commit.
- * - A state leaves a node only when every replica of its entry, old and next, has seen all that it has, each of them under the very same epoch. So whatever
+ * - A state leaves a node only when every replica of its entry, old and next, has seen all that it has, each of them under the very same epoch (cleaner.pg.ts). So whatever
  *   proposals won or lost, what was ever committed is held by all replicas of some entry, or still stands where it was written.
  * What could break it, and what is done against it:
  * - A node that was away writes under an old map: it is a write like any other, in its log; the gateway's is refused by epoch where the node knows better, and the
