@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import pg from 'pg';
 import { changeCollection } from '#core/collections/catalog.pg.ts';
+import { renewTriggers } from '#core/collections/renew-triggers.pg.ts';
 import { parseChange } from '#core/collections/definition-request.ts';
 import { addRecord } from './conflict-records.ts';
 import { freshGateway, type TestGateway } from './gateway-fixture.ts';
@@ -161,4 +162,34 @@ test('the triggers of every node follow the strategy', async () => {
   expect(await stateAfterWrite(1)).toEqual(['superseded', 'superseded', 'superseded']);
   expect((await change('follows', { strategy: 'vector-clock' })).status).toBe(200);
   expect(await stateAfterWrite(2)).toEqual(['open', 'open', 'open']);
+});
+
+test('triggers that an earlier state of the code made are made anew at a start, by one of many starters', async () => {
+  await create('earlier', { models: ['a'] });
+  const wanted = await rules('earlier');
+  await gateway.sql(
+    1,
+    `create or replace function pgquorum.bump_insert_earlier() returns trigger language plpgsql as 'begin return null; end'`,
+  );
+  expect(await rulesOn(1, 'earlier')).not.toEqual(wanted[1]);
+  const starters = await Promise.all(
+    Array.from({ length: 4 }, async () => {
+      const client = new pg.Client(gateway.nodes[1]!.url);
+      await client.connect();
+      return client;
+    }),
+  );
+  try {
+    const renewed = await Promise.all(starters.map(renewTriggers));
+    expect(renewed.flat()).toEqual(['earlier']);
+    expect(await renewTriggers(starters[0]!)).toEqual([]);
+  } finally {
+    await Promise.all(starters.map((client) => client.end()));
+  }
+  expect(await rules('earlier')).toEqual(wanted);
+  const [made] = await gateway.sql<{ definer: boolean; settings: string[] }>(
+    1,
+    `select prosecdef as definer, proconfig as settings from pg_proc where proname = 'bump_insert_earlier'`,
+  );
+  expect(made).toMatchObject({ definer: true, settings: expect.arrayContaining(['enable_seqscan=off']) });
 });

@@ -24,7 +24,7 @@ export const triggerEvents: readonly TriggerEvent[] = ['insert', 'update', 'dele
 
 export const versionTable = (table: CollectionTable): string =>
   `pgquorum.${quoteName(`version_${table.collection}`)}`;
-const functionName = (table: CollectionTable, event: TriggerEvent): string =>
+export const triggerFunctionName = (table: CollectionTable, event: TriggerEvent): string =>
   `pgquorum.${quoteName(`bump_${event}_${table.collection}`)}`;
 
 const keyList = (table: CollectionTable, prefix: string): string =>
@@ -255,7 +255,7 @@ export function triggerFunction(
   ${oneKeyStatement(table, event, rules)};
   if not found then\n${bulkStatements(table, event, rules)}\n  end if;`;
   const models = event === 'insert' || event === 'update' ? modelRank(rules) : '';
-  return `create or replace function ${functionName(table, event)}() returns trigger
+  return `create or replace function ${triggerFunctionName(table, event)}() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off${textFormats(table)} as $body$
 #variable_conflict use_column
 declare
@@ -298,9 +298,9 @@ export function triggerStatements(table: CollectionTable, rules: ConflictRules, 
     const name = `pgquorum_${event}`;
     return [
       triggerFunction(table, event, { rules, ownRole }),
-      `comment on function ${functionName(table, event)}() is 'Versions what a statement did to the keys of collection ${table.collection}.'`,
-      `revoke execute on function ${functionName(table, event)}() from public`,
-      `create trigger ${name} ${event === 'truncate' ? 'before' : 'after'} ${event} on ${target} ${transitionTables[event]}for each statement execute function ${functionName(table, event)}()`,
+      `comment on function ${triggerFunctionName(table, event)}() is 'Versions what a statement did to the keys of collection ${table.collection}.'`,
+      `revoke execute on function ${triggerFunctionName(table, event)}() from public`,
+      `create trigger ${name} ${event === 'truncate' ? 'before' : 'after'} ${event} on ${target} ${transitionTables[event]}for each statement execute function ${triggerFunctionName(table, event)}()`,
       `alter table ${target} enable always trigger ${name}`,
     ];
   });

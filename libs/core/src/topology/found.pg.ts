@@ -8,6 +8,7 @@
 import type pg from 'pg';
 import type { NodeAddress } from '../config/settings.ts';
 import { PgquorumError } from '../errors/error.ts';
+import { renewTriggers } from '../collections/renew-triggers.pg.ts';
 import { failpoint } from '../faults/failpoint.process.ts';
 import { connect } from '../postgres/connect.pg.ts';
 import { loadMigrations, migrate } from '../postgres/migrate.pg.ts';
@@ -78,6 +79,7 @@ async function foundListed(options: FoundOptions): Promise<Founding> {
     for (const client of clients) {
       await checkServer(client);
       await migrate(client, migrations);
+      await renewTriggers(client);
     }
     // Lists of different processes have different orders.
     for (const at of byName(options.nodes))
