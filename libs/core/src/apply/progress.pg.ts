@@ -1,6 +1,7 @@
 /** Where an edge goes on after a start: the rows of pgquorum.progress, brought to the number of lanes that it has now. */
 import type pg from 'pg';
 import { PgquorumError } from '../errors/error.ts';
+import { transaction } from '../postgres/transaction.pg.ts';
 
 export interface SourceRow {
   readonly state: string;
@@ -17,12 +18,17 @@ export interface EdgeStart {
   readonly from: ReadonlyMap<number, bigint>;
 }
 
-export async function readStart(
-  client: pg.Client,
-  options: { readonly origin: number; readonly log: string; readonly lanes: number },
-): Promise<EdgeStart> {
-  const { origin, log, lanes } = options;
-  await client.query('begin');
+interface StartOptions {
+  readonly origin: number;
+  readonly log: string;
+  readonly lanes: number;
+}
+
+/** Throws `not_ready` when the origin is no source here. */
+export const readStart = (client: pg.Client, options: StartOptions): Promise<EdgeStart> =>
+  transaction(client, () => readStartWithin(client, options));
+
+async function readStartWithin(client: pg.Client, { origin, log, lanes }: StartOptions): Promise<EdgeStart> {
   const sources = await client.query<{
     state: string;
     slot: string | null;
@@ -65,7 +71,6 @@ export async function readStart(
       lanes,
     ]);
   }
-  await client.query('commit');
   return {
     source: {
       state: source.state,

@@ -281,7 +281,7 @@ type Look =
       /** Whose removal as lost has been asked for here. */
       readonly declared: readonly string[];
     }
-  | { readonly kind: 'unreachable'; readonly node: ClusterNode; readonly cause: PgquorumError };
+  | { readonly kind: 'unreachable'; readonly node: ClusterNode; readonly cause: unknown };
 
 async function lookAt(node: ClusterNode): Promise<Look> {
   try {
@@ -294,8 +294,7 @@ async function lookAt(node: ClusterNode): Promise<Look> {
       return { kind: 'seen', node, members, declared: rows.map(({ name }) => name) };
     });
   } catch (cause) {
-    if (cause instanceof PgquorumError && cause.code === 'node_unreachable')
-      return { kind: 'unreachable', node, cause };
+    if (isUnreachable(cause)) return { kind: 'unreachable', node, cause };
     throw cause;
   }
 }

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { PgquorumError } from '../errors/error.ts';
 import type { Logger } from '../observability/logger.process.ts';
-import { closeClient, connect, withConnection } from '../postgres/connect.pg.ts';
+import { closeClient, connect } from '../postgres/connect.pg.ts';
 import { isUnreachable, sqlStateOf } from '../postgres/sqlstate.ts';
 import { adoptNumber, type PeerIdentity } from './adopt.pg.ts';
 import type { ClusterNode } from './found.pg.ts';
