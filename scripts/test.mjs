@@ -39,8 +39,9 @@ const timed = ['contract', 'integration', 'simulation', 'scenarios', 'containers
 /** Suites of timed files that run by themselves. */
 const apart = ['mixed', 'delayed'];
 const workersMax = 2;
-/** Of them those that mostly wait, for images and containers: one after the other beside the rest. */
-const waiting = 'test/containers/';
+/** Of them those that mostly wait, for images, packages or the time to pass: one after the other beside the rest. None needs the brokers that the others share. */
+const waiting =
+  'test/(containers/|integration/(foreign-clients|shard-membership|verify-continuous|folding|ddl)\\.)';
 /** Files of random histories: what fails once has failed. */
 const once = /convergence|\/mixed\.test|simulation|single-writer|trigger-model|\/crdt\.test|\.property\./;
 const unsteadyMax = 3;

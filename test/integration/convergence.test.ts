@@ -4,7 +4,7 @@
  * accounted for (ledger.ts).
  *
  * Replay the choices of a run with PGQUORUM_TEST_SEED=<seed>; timing differs, so the same seed need not fail again. Longer:
- * PGQUORUM_TEST_OPERATIONS=<n> for each combination, or PGQUORUM_TEST_LONG=1 for all combinations. The bounded form makes 12,000 operations over four
+ * PGQUORUM_TEST_OPERATIONS=<n> for each combination, or PGQUORUM_TEST_LONG=1 for all combinations. The bounded form makes 10,000 operations over four
  * combinations that cover each pair of log, privileges and versions.
  */
 import { join } from 'node:path';
@@ -45,7 +45,7 @@ const all: readonly Combination[] = (['wal', 'kafka'] as const).flatMap((log) =>
     ).map((majors) => ({ log, originPrivileges, majors })),
   ),
 );
-const operations = Number(process.env['PGQUORUM_TEST_OPERATIONS'] ?? (long ? 20_000 : 3_000));
+const operations = Number(process.env['PGQUORUM_TEST_OPERATIONS'] ?? (long ? 20_000 : 2_500));
 const seed = Number(process.env['PGQUORUM_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 const skipped = (process.env['PGQUORUM_TEST_SKIP'] ?? '').split(/[\s,]+/);
 const combinations = (long ? all : bounded).filter(

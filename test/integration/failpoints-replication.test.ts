@@ -96,6 +96,11 @@ describe('a process that dies and comes back', () => {
       scene.dies(second, 'apply-committed', { time: 3 }),
     ]);
     first.start();
+    // More than one batch of the copying.
+    await scene.query(
+      0,
+      `insert into ${collection} (id, embedding) select 'more' || i, array_fill(1, array[8])::vector from generate_series(1, 700) i`,
+    );
     await dropSlot(scene);
     await scene.dies(second, 'resync-slot-noted');
     await scene.dies(second, 'resync-position-kept');
