@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { projectRoot } from '#core/config/project-root.files.ts';
 
+const restartPauseMs = 500;
 const node = join(projectRoot, 'node_modules/.bin/node');
 
 export class AppProcess {
@@ -13,11 +14,21 @@ export class AppProcess {
   readonly #logFile: string;
   #child: ChildProcess | null = null;
   #messages: { kind: string; http?: number; grpc?: number }[] = [];
+  readonly #restarts: boolean;
+  #restarting: NodeJS.Timeout | undefined;
+  #isEnding = false;
 
-  constructor(app: 'replicator' | 'gateway', env: Readonly<Record<string, string>>, logFile: string) {
+  /** `restarts`: as a supervisor does, when it has ended by itself with an error. */
+  constructor(
+    app: 'replicator' | 'gateway',
+    env: Readonly<Record<string, string>>,
+    logFile: string,
+    { restarts = false }: { readonly restarts?: boolean } = {},
+  ) {
     this.#app = app;
     this.#env = env;
     this.#logFile = logFile;
+    this.#restarts = restarts;
   }
 
   get pid(): number | undefined {
@@ -26,6 +37,7 @@ export class AppProcess {
 
   /** `more` goes into its environment this time. */
   start(more: Readonly<Record<string, string>> = {}): void {
+    this.#isEnding = false;
     const clean = Object.fromEntries(
       Object.entries(process.env).filter(
         // What tests ask all processes for, as delays, this one is asked for too.
@@ -41,6 +53,11 @@ export class AppProcess {
     child.stderr!.on('data', log);
     child.on('message', (message) => this.#messages.push(message as { kind: string }));
     this.#child = child;
+    if (this.#restarts)
+      child.once('exit', (code) => {
+        if (code !== 0 && code !== null && this.#child === child && !this.#isEnding)
+          this.#restarting = setTimeout(() => this.start(more), restartPauseMs);
+      });
   }
 
   /** The addresses that a gateway says it listens on. */
@@ -69,6 +86,8 @@ export class AppProcess {
   }
 
   async kill(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | null> {
+    clearTimeout(this.#restarting);
+    this.#isEnding = true;
     const child = this.#child;
     if (child === null || child.exitCode !== null || child.signalCode !== null)
       return child?.exitCode ?? null;

@@ -17,6 +17,8 @@ export interface WriterOptions {
   readonly prefix?: string;
   /** A truncate meets everybody's keys. */
   readonly truncates?: boolean;
+  /** Its masters may leave meanwhile: they refuse writes then, and are no masters. */
+  readonly leaves?: boolean;
   /** Node name -> number: HTTP names nodes, dots number them. */
   readonly numbers: ReadonlyMap<string, number>;
 }
@@ -38,6 +40,9 @@ const isConnectTimeout = (error: unknown): boolean =>
   /^(timeout exceeded when trying to connect|timeout expired|Connection terminated due to connection timeout)$/.test(
     (error as Error).message,
   );
+
+/** Of a master that leaves: closed to writes, and without its versions. */
+const left = new Set(['PQ013', '42P01', '3F000']);
 
 let nextMarker = 0;
 
@@ -170,7 +175,7 @@ export class RandomWriter {
   }
 
   async #sql(master: number, kind: string, statements: readonly Statement[]): Promise<void> {
-    const { collection, ledger } = this.#options;
+    const { collection, ledger, leaves = false } = this.#options;
     let client: pg.PoolClient | null = null;
     let broken: Error | undefined;
     try {
@@ -203,7 +208,8 @@ export class RandomWriter {
         if (client === null && !isConnectionError(error) && !isConnectTimeout(error)) throw error;
         return;
       }
-      if (!expected.has((error as { code?: string }).code ?? '')) throw error;
+      const code = (error as { code?: string }).code ?? '';
+      if (!expected.has(code) && !(leaves && left.has(code))) throw error;
       this.counts.refused += 1;
       await client.query('rollback').catch((lost: Error) => (broken = lost));
     } finally {

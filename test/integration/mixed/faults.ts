@@ -2,7 +2,7 @@
  * What goes wrong meanwhile, one after the other, chosen by the seed. Each fault ends by itself: what was killed runs again, what was cut is healed. Which of
  * them hit at what moment of a write is up to the machine.
  *
- * A change of the membership is one more entry of `kinds`; it has to leave `scene.members` as it then is.
+ * They hit the members of the moment: the fourth master comes and goes meanwhile (membership.ts).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TestMaster } from '#core/testing/masters.pg.ts';
@@ -12,10 +12,13 @@ export interface FaultOptions {
   readonly scene: Scene;
   readonly random: () => number;
   /** Done once, after so long, while nothing else goes wrong. */
-  readonly halfway: { readonly afterMs: number; readonly work: () => Promise<void> };
+  readonly once: { readonly afterMs: number; readonly work: () => Promise<void> };
   readonly signal: AbortSignal;
   readonly say: (line: string) => void;
 }
+
+/** A start that meets another fault may take its time. */
+const calmWithinMs = 60_000;
 
 type Fault = (options: FaultOptions, pause: (ms: number) => Promise<void>) => Promise<string>;
 
@@ -137,11 +140,15 @@ async function dropSlot(scene: Scene, master: TestMaster, random: () => number):
   return `${slot} is always in use`;
 }
 
+/** A node leaves and joins by steps of seconds that all masters take part in: each has to find a moment. */
+const restMs = ({ scene, random }: FaultOptions): number =>
+  scene.isChanging ? 8000 + random() * 8000 : 300 + random() * 1500;
+
 /** Until the signal aborts; how often each happened. */
 export async function injectFaults(options: FaultOptions): Promise<Record<string, number>> {
-  const { scene, random, halfway, signal, say } = options;
-  const halfwayMs = performance.now() + halfway.afterMs;
-  let isHalfway = false;
+  const { scene, random, once, signal, say } = options;
+  const onceMs = performance.now() + once.afterMs;
+  let isDone = false;
   const counts: Record<string, number> = {};
   const pause = (ms: number): Promise<void> => sleep(ms, undefined, { signal }).catch(() => undefined);
   const possible = Object.entries(kinds).filter(
@@ -149,10 +156,10 @@ export async function injectFaults(options: FaultOptions): Promise<Record<string
   );
   const weights = possible.reduce((sum, [, { weight }]) => sum + weight, 0);
   for (;;) {
-    await pause(300 + random() * 1500);
-    if (!isHalfway && (signal.aborted || performance.now() > halfwayMs)) {
-      isHalfway = true;
-      await halfway.work();
+    await pause(restMs(options));
+    if (!isDone && !signal.aborted && performance.now() > onceMs) {
+      isDone = true;
+      await once.work();
     }
     if (signal.aborted) return counts;
     let left = random() * weights;
@@ -160,6 +167,14 @@ export async function injectFaults(options: FaultOptions): Promise<Record<string
     const began = performance.now();
     const what = await fault(options, pause);
     counts[name] = (counts[name] ?? 0) + 1;
+    // One upon the other, or all processes serve again first: on a slow machine none would ever come to anything.
+    const waits = random() < 0.6;
+    for (
+      const until = performance.now() + calmWithinMs;
+      waits && !signal.aborted && performance.now() < until;
+    )
+      if (await scene.isServed()) break;
+      else await pause(200);
     say(`${name} ${what} (${Math.round(performance.now() - began)} ms)`);
   }
 }

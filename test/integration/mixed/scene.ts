@@ -51,6 +51,8 @@ export class Scene implements AsyncDisposable {
   readonly broker: KafkaBroker | null;
   replicators: App[] = [];
   gateways: App[] = [];
+  /** A member leaves or comes back. */
+  isChanging = false;
   readonly #folder: string;
   readonly #lines: Line[] = [];
   #gatewayPorts: number[] = [];
@@ -103,12 +105,35 @@ export class Scene implements AsyncDisposable {
     await this.#startApps();
   }
 
-  async joined(): Promise<boolean> {
-    const rows = await query<{ joining: boolean }>(
+  /** Every member that is up has a replicator that beats. */
+  async isServed(): Promise<boolean> {
+    const beats = await Promise.all(
+      this.members.map((master) =>
+        query<{ fresh: boolean }>(
+          master,
+          `select h.at > clock_timestamp() - interval '3 seconds' as fresh from pgquorum.heartbeat h join pgquorum.node n on n.number = h.number`,
+        ).catch(() => []),
+      ),
+    );
+    return beats.every((rows) => rows[0]?.fresh === true);
+  }
+
+  /** The fourth is a plain database now. */
+  hasLeft(): void {
+    this.#members = 3;
+  }
+
+  comesBack(): void {
+    this.#members = 4;
+  }
+
+  /** The fourth, and how much of the others it has; null when it is no node, or down. */
+  async joining(): Promise<{ number: number; joining: boolean; copied: string } | null> {
+    const rows = await query<{ number: number; joining: boolean; copied: string }>(
       this.masters[3]!,
-      'select joining_since is not null as joining from pgquorum.node',
-    ).catch(() => []); // not founded yet, or down
-    return rows[0]?.joining === false;
+      `select n.number, n.joining_since is not null as joining, (select string_agg(concat_ws(' ', r.origin, r.phase, r.collection, r.shard, r.copied), ', ' order by r.origin) from pgquorum.resync r) as copied from pgquorum.node n`,
+    ).catch(() => []);
+    return rows[0] ?? null;
   }
 
   /** Node name -> number, as a master that is up knows it. */
@@ -167,6 +192,8 @@ export class Scene implements AsyncDisposable {
       ...(this.broker === null ? {} : { PGQUORUM_KAFKA_BROKERS: this.broker.brokers.join(',') }),
       ...env,
     };
-    return { process: new AppProcess(kind, settings, join(this.#folder, `${kind}-${name}.log`)), lines };
+    const log = join(this.#folder, `${kind}-${name}.log`);
+    // One whose start meets a master that is killed ends: whoever runs it starts it again.
+    return { process: new AppProcess(kind, settings, log, { restarts: true }), lines };
   }
 }
