@@ -25,7 +25,7 @@ const suites = {
   tidy: ['test/[^/]+$'],
   contract: ['test/contract/'],
   integration: ['test/integration/(?!mixed\\.)'],
-  // Everything at once on four masters, which takes both cores for itself: by its name, and in the long form.
+  // Everything at once on four masters, which takes both cores for itself.
   mixed: ['test/integration/mixed\\.test\\.ts$'],
   simulation: ['test/simulation/'],
   scenarios: ['test/scenarios/'],
@@ -62,7 +62,7 @@ requireNode();
 await installWhatIsMissing();
 await buildWhatIsOld();
 
-const toRun = chosen.length > 0 ? chosen : Object.keys(suites).filter((name) => long || name !== 'mixed');
+const toRun = chosen.length > 0 ? chosen : Object.keys(suites);
 const left = whatToLeaveOut();
 const here = toRun.filter((name) => !left.has(name));
 const results = mkdtempSync(join(tmpdir(), 'pgquorum-results-'));

@@ -7,7 +7,7 @@
  * - keys that one client alone writes have no conflict;
  * - each master has the slots of its readers and no other one, all gateways are ready, and all processes end in order.
  *
- * By its name (`npm run test:mixed`) through wal, some two minutes; the long form ten minutes for each log. It is written for so long, and until the fourth master is back:
+ * Through wal, some two minutes; the long form ten minutes for each log. It is written for so long, and until the fourth master is back:
  * a busy machine takes longer, and no deadline ends what still goes on.
  *
  *   PGQUORUM_TEST_SEED=<seed>           what is chosen; when it hits is up to the machine, so the same seed need not fail again
