@@ -15,7 +15,7 @@ export const replicationSettings = {
   batchSize: setting(
     'PGQUORUM_BATCH_SIZE',
     integer(1, 10_000),
-    500,
+    1000,
     'Most changes in one apply transaction.',
     { unit: 'changes' },
   ),

@@ -86,7 +86,7 @@ PGQUORUM_NODES:
   test('of the environment win over the file, empty ones do not', () => {
     expect(loadSettings({ PGQUORUM_BATCH_SIZE: '7' }, 'PGQUORUM_BATCH_SIZE: 100').batchSize).toBe(7);
     expect(loadSettings({ PGQUORUM_BATCH_SIZE: '' }, 'PGQUORUM_BATCH_SIZE: 100').batchSize).toBe(100);
-    expect(loadSettings({ PGQUORUM_BATCH_SIZE: '' }).batchSize).toBe(500);
+    expect(loadSettings({ PGQUORUM_BATCH_SIZE: '' }).batchSize).toBe(1000);
   });
 
   test('of an empty file are none', () => {
