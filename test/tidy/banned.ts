@@ -26,7 +26,7 @@ const banned: readonly Banned[] = [
     instead: 'connect and createPool of postgres/connect.pg.ts: they set durability, names and deadlines',
     where: product,
     except:
-      /libs\/core\/src\/(testing\/|postgres\/connect|embedded\/database|apply\/session|topology\/nodes)/,
+      /libs\/core\/src\/(testing\/|postgres\/connect|embedded\/database|apply\/session|capture\/replication-service|topology\/nodes)/,
     broken: inProduct('const client = new pg.Client();'),
   },
   {
