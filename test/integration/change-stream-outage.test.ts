@@ -2,14 +2,23 @@
 import { expect, jest, test } from '@jest/globals';
 import { startMasters } from '#core/testing/masters.pg.ts';
 import { eventually } from '#core/testing/wait.process.ts';
+import { foundCluster } from '#core/topology/found.pg.ts';
 import { ChangeListener, listen } from './change-listener.ts';
 import { startGateway } from './gateway-fixture.ts';
+import { confirming } from './identity/confirming.ts';
 
 jest.setTimeout(120_000);
 
+const cluster = 'outage';
+
 test('a master that crashes holds up nobody, and its changes come when it is back', async () => {
   await using masters = await startMasters({ count: 2 });
-  await using gateway = await startGateway({ nodes: masters.nodes, cluster: 'outage' });
+  await using gateway = await startGateway({ nodes: masters.nodes, cluster });
+  const [peer, origin] = await foundCluster({
+    nodes: masters.nodes.map(({ name, url, zone }) => ({ name, url, zone, weight: 1 })),
+    cluster,
+    log: 'wal',
+  });
   await gateway.send('PUT', '/v1/collections/docs', { body: { dimension: 3 } });
   const base = `http://127.0.0.1:${gateway.gateway.httpPort}`;
   const insert = (node: number, id: string) =>
@@ -34,6 +43,7 @@ test('a master that crashes holds up nobody, and its changes come when it is bac
   });
   expect(refused).toMatchObject({ status: 503, code: 'replicas_unavailable' });
   await masters.nodes[1]!.start();
+  await using _ = confirming(origin!, [peer!]);
   await insert(1, 'b2');
   await insert(0, 'a3');
   await listener.until(5);

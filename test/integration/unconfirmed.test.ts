@@ -14,8 +14,8 @@ import { withMasters } from '#core/testing/masters.pg.ts';
 import { eventually } from '#core/testing/wait.process.ts';
 import { requireConfirmed } from '#core/topology/confirmed.pg.ts';
 import { foundCluster } from '#core/topology/found.pg.ts';
-import { watchIdentity } from '#core/topology/identity.pg.ts';
 import { copyRange } from '#core/verify/copy-states.pg.ts';
+import { confirming } from './identity/confirming.ts';
 import { query } from './identity/scene.ts';
 
 const collection = 'docs';
@@ -68,24 +68,14 @@ test('a write of a server start that nobody has confirmed is neither read from i
     await sleep(1000);
     expect({ batches, copied }).toEqual({ batches: [], copied: [] });
 
-    const watching = watchIdentity(
-      {
-        node: origin!,
-        peers: [target!],
-        intervalMs: 100,
-        aliveMs: 60_000,
-        logger,
-        onRenumbered: () => undefined,
-      },
-      signal,
-    );
+    await using _ = confirming(origin!, [target!]);
     await copying;
     expect(copied).toEqual([1]);
     const keys = () =>
       batches.flatMap(({ changes }) => changes.flatMap((change) => ('key' in change ? change.key : [])));
     await eventually('the write is read', () => keys().includes('early'));
     abort.abort();
-    await Promise.all([reading, watching]);
+    await reading;
     await log.close();
   });
 }, 180_000);
