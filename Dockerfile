@@ -20,8 +20,6 @@ RUN npx tsc -p tsconfig.build.json && node scripts/bundle.mjs
 
 FROM ${NODE_IMAGE}
 ENV NODE_ENV=production
-# Room for what is new: rows pass through in batches.
-ENV NODE_OPTIONS=--max-semi-space-size=64
 WORKDIR /app
 COPY package.json ./
 COPY --from=modules /app/node_modules node_modules

@@ -38,7 +38,6 @@ export class ReplicatorProcess implements AsyncDisposable {
       folder: mkdtempSync(join(pair.masters.folder, 'replicator-')),
       command: process.execPath,
       args: [
-        '--max-semi-space-size=64',
         ...(profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`]),
         join(projectRoot, 'dist/apps/replicator/src/main.js'),
       ],

@@ -24,9 +24,6 @@ export interface ChildOptions {
   readonly onChange: () => void;
 }
 
-/** Rows pass through in batches: with more room for what is new most of them are gone before they are looked at (a tenth of a busy replicator's time). */
-const nodeFlags = ['--enable-source-maps', '--max-semi-space-size=64'];
-
 export class SupervisedChild {
   readonly name: string;
   readonly #options: ChildOptions;
@@ -62,7 +59,7 @@ export class SupervisedChild {
     rotate(logFile);
     const log = openSync(logFile, 'a', 0o600);
     const startedAt = performance.now();
-    const child = spawn(process.execPath, [...nodeFlags, entry], {
+    const child = spawn(process.execPath, ['--enable-source-maps', entry], {
       env,
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
