@@ -7,13 +7,13 @@ import { expect, test } from '@jest/globals';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createCollection } from '#core/collections/catalog.pg.ts';
-import { createLogger } from '#core/observability/logger.process.ts';
+import { testDefinition } from '#core/testing/cluster.pg.ts';
 import { withMasters, type Masters, type TestMaster } from '#core/testing/masters.pg.ts';
 import { eventually } from '#core/testing/wait.process.ts';
 import { foundCluster } from '#core/topology/found.pg.ts';
-import { watchIdentity } from '#core/topology/identity.pg.ts';
 import type { NodeNumber } from '#core/versioning/version.ts';
 import { AppProcess } from './convergence/processes.ts';
+import { confirming } from './identity/confirming.ts';
 import {
   audit,
   baseBackup,
@@ -33,7 +33,6 @@ const cluster = `identity-${Math.random().toString(36).slice(2, 8)}`;
 async function cloneBeside(scene: Scene, masters: Masters): Promise<void> {
   const [first] = scene.masters as [TestMaster];
   const before = await identityOf(first);
-  const abort = new AbortController();
   await withMasters({ count: 1 }, async (others) => {
     const [clone] = others.nodes as [TestMaster];
     await clone.stop('immediate');
@@ -47,24 +46,15 @@ async function cloneBeside(scene: Scene, masters: Masters): Promise<void> {
       spare: null,
       address: { name: master.name, url: master.url, zone: 'z', weight: 1 },
     });
-    const watching = watchIdentity(
-      {
-        node: node(clone, before.number),
-        peers: scene.masters.slice(1).map((master, at) => node(master, at + 100)),
-        intervalMs: 100,
-        aliveMs: 60_000,
-        logger: createLogger({ app: 'test', level: 'silent' }),
-        onRenumbered: () => undefined,
-      },
-      abort.signal,
+    await using _ = confirming(
+      node(clone, before.number),
+      scene.masters.slice(1).map((master, at) => node(master, at + 100)),
     );
     await eventually('the clone is left out', async () =>
       (await identityOf(clone)).problem?.startsWith('another database has told others'),
     );
     expect(await identityOf(clone)).toMatchObject({ number: before.number, confirmed: false });
     expect(await identityOf(first)).toMatchObject({ number: before.number, confirmed: true, problem: null });
-    abort.abort();
-    await watching;
   });
 }
 
@@ -72,19 +62,7 @@ test('a master that was put back, restored or promoted takes another number, and
   await withMasters({ count: 3 }, async (masters) => {
     const nodes = masters.nodes.map(({ name, url, zone }) => ({ name, url, zone, weight: 1 }));
     await foundCluster({ nodes, cluster, log: 'wal' });
-    await createCollection({
-      nodes,
-      name: collection,
-      definition: {
-        dimension: 3,
-        metric: 'cosine',
-        vectorType: 'vector',
-        shards: 4,
-        writes: 'any',
-        conflicts: { strategy: 'lww' },
-        index: { type: 'none' },
-      },
-    });
+    await createCollection({ nodes, name: collection, definition: { ...testDefinition, shards: 4 } });
     const replicators = nodes.map(
       ({ name }) =>
         new AppProcess(

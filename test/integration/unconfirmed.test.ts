@@ -10,6 +10,7 @@ import { WalChangeLog } from '#core/changelog/wal.pg.ts';
 import { createCollection } from '#core/collections/catalog.pg.ts';
 import { createLogger } from '#core/observability/logger.process.ts';
 import { closeClient, connect } from '#core/postgres/connect.pg.ts';
+import { testDefinition } from '#core/testing/cluster.pg.ts';
 import { withMasters } from '#core/testing/masters.pg.ts';
 import { eventually } from '#core/testing/wait.process.ts';
 import { requireConfirmed } from '#core/topology/confirmed.pg.ts';
@@ -26,19 +27,7 @@ test('a write of a server start that nobody has confirmed is neither read from i
   await withMasters({ count: 2 }, async (masters) => {
     const nodes = masters.nodes.map(({ name, url, zone }) => ({ name, url, zone, weight: 1 }));
     const [origin, target] = await foundCluster({ nodes, cluster, log: 'wal' });
-    await createCollection({
-      nodes,
-      name: collection,
-      definition: {
-        dimension: 3,
-        metric: 'cosine',
-        vectorType: 'vector',
-        shards: 1,
-        writes: 'any',
-        conflicts: { strategy: 'lww' },
-        index: { type: 'none' },
-      },
-    });
+    await createCollection({ nodes, name: collection, definition: { ...testDefinition, shards: 1 } });
     await requireConfirmed(origin!);
     const control = await connect(target!.address, { application: 'test' });
     const start = await readStart(control, { origin: origin!.number, log: 'wal', lanes: 1 });

@@ -9,6 +9,7 @@
 import type pg from 'pg';
 import { tellEvent } from '../events/tell.pg.ts';
 import { transaction } from '../postgres/transaction.pg.ts';
+import type { WalkPlace } from '../verify/read-states.pg.ts';
 
 export interface SourceId {
   readonly origin: number;
@@ -16,10 +17,8 @@ export interface SourceId {
 }
 
 /** Where the copying goes on: behind `after`, or at the beginning of the shard. */
-export interface Cursor {
+export interface Cursor extends WalkPlace {
   readonly collection: string;
-  readonly shard: number;
-  readonly after: readonly string[] | null;
 }
 
 export interface Resync {
