@@ -1,4 +1,8 @@
-/** The log of a process: JSON lines on stdout. Written at once, so that the last line before a crash is there. Secrets and rows never get in. */
+/**
+ * The log of a process: JSON lines on stdout. Written at once, so that the last line before a crash is there. Secrets and rows never get
+ * in. When nobody reads the log any more its lines are dropped: a process whose reader died must go on, and come to its end.
+ */
+import { writeSync } from 'node:fs';
 import { pino, type Logger } from 'pino';
 import type { Settings } from '../config/settings.ts';
 
@@ -42,5 +46,29 @@ export function createLogger({ app, level, write }: LoggerOptions): Logger {
     base: { app, pid: process.pid },
     serializers: { err: (error: unknown) => describeError(error) },
   };
-  return write === undefined ? pino(options) : pino(options, { write });
+  return pino(options, { write: write ?? writeToStdout });
+}
+
+const stdout = 1;
+const pauseMs = 5;
+/** How long a line waits for a reader that is slow. */
+const patienceMs = 1_000;
+const pause = new Int32Array(new SharedArrayBuffer(4));
+
+/**
+ * Not pino's own stream: at the end of a process it tries for ever to write what a closed pipe refuses, so the process never ends. A full
+ * pipe is waited for, not for ever either.
+ */
+function writeToStdout(line: string): void {
+  let rest = Buffer.from(line);
+  let patience = patienceMs / pauseMs;
+  while (rest.length > 0) {
+    try {
+      rest = rest.subarray(writeSync(stdout, rest));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || patience === 0) return;
+      patience -= 1;
+      Atomics.wait(pause, 0, 0, pauseMs);
+    }
+  }
 }
