@@ -164,7 +164,7 @@ test('a letter that is replayed while the trouble stands is kept, with what was 
     });
   expect(await happened('mended')).toMatchObject([
     { happened: 'buried' },
-    { happened: 'replayed', by: expect.stringMatching(/^[0-9a-f]{64}$/) },
+    { happened: 'replayed', by: expect.stringMatching(/^key:sha256:[0-9a-f]{16}$/) },
   ]);
 });
 
@@ -241,7 +241,7 @@ test('a letter that is discarded is gone, and the event says who did it; the nex
   expect(await cluster.query(1, `select from docs where id = 'given up'`)).toEqual([]);
   expect(await happened('given up')).toMatchObject([
     { happened: 'buried' },
-    { happened: 'discarded', by: expect.stringMatching(/^[0-9a-f]{64}$/) },
+    { happened: 'discarded', by: expect.stringMatching(/^key:sha256:[0-9a-f]{16}$/) },
   ]);
   await write('given up', 4);
   await cluster.caughtUp();

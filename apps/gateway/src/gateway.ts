@@ -13,7 +13,10 @@ import { AppModule } from './app.module.ts';
 import type { GrpcServer as GrpcServerClass } from './grpc/server.ts';
 import type { GrpcStrategy as GrpcStrategyClass } from './grpc/strategy.ts';
 import { makeServices } from './grpc/services.ts';
-import { checkBinding, Guard } from './guard.ts';
+import type { Access } from './access/access.ts';
+import { AuditLog } from './access/audit.ts';
+import { checkBinding, Guard } from './access/guard.ts';
+import { TopologyGate } from './access/topology-gate.ts';
 import { ProblemFilter } from './http/problem.filter.ts';
 import { createHttpAdapter } from './http/server.ts';
 import { GatewayMetrics } from './metrics.ts';
@@ -77,9 +80,15 @@ async function listen({
   GrpcServer,
   GrpcStrategy,
 }: ListenOptions): Promise<Gateway> {
-  const guard = new Guard(settings);
+  const access: Access = {
+    guard: new Guard(settings, {
+      collectionOfConflict: async (id) => (await app.get(ConflictOperations).get(id)).collection,
+    }),
+    gate: new TopologyGate(() => nodes.all.map(({ name }) => name)),
+    audit: new AuditLog(logger),
+  };
   const metrics = new GatewayMetrics(settings.cluster);
-  const { adapter, sendError } = createHttpAdapter({ settings, guard, metrics, logger });
+  const { adapter, sendError } = createHttpAdapter({ settings, access, metrics, logger });
   const app = await NestFactory.create<NestFastifyApplication>(
     AppModule.with({ settings, nodes, metrics, logger }),
     adapter,
@@ -101,7 +110,7 @@ async function listen({
     replicas: app.get(ReplicaOperations),
     shards: app.get(ShardOperations),
   });
-  const grpc = new GrpcStrategy(new GrpcServer({ settings, guard, metrics, logger, services }));
+  const grpc = new GrpcStrategy(new GrpcServer({ settings, access, metrics, logger, services }));
   app.connectMicroservice({ strategy: grpc });
   try {
     await app.listen(settings.httpPort, settings.host);

@@ -51,6 +51,10 @@ export function readJson(field: string, text: string | undefined): unknown {
   }
 }
 
+/** Empty texts are proto3's way of saying "not given". */
+export const given = (fields: Readonly<Record<string, unknown>>): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined && value !== ''));
+
 export const showVersion = (version: VersionView | null): object | undefined =>
   version === null
     ? undefined

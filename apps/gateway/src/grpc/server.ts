@@ -13,6 +13,7 @@ import {
   status as grpcStatus,
   type handleServerStreamingCall,
   type handleUnaryCall,
+  type ServiceError,
   type ServerInterceptor,
   type ServerUnaryCall,
   type ServerWritableStream,
@@ -24,10 +25,12 @@ import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation } from 'grpc-health-check';
 import { projectRoot } from '#core/config/project-root.files.ts';
 import type { Settings } from '#core/config/settings.ts';
-import type { PgquorumError } from '#core/errors/error.ts';
+import { PgquorumError } from '#core/errors/error.ts';
 import type { Logger } from '#core/observability/logger.process.ts';
 import { toPgquorumError } from '../http/problem.ts';
-import { keyOf, type Guard } from '../guard.ts';
+import type { Access } from '../access/access.ts';
+import type { Guard, Identity } from '../access/guard.ts';
+import { operationOfMethod, type Operation } from '../access/operation-table.ts';
 import type { GatewayMetrics } from '../metrics.ts';
 import { methodOf, type CallContext, type Method, type Services, type StreamMethod } from './services.ts';
 import { toServiceError } from './status.ts';
@@ -39,8 +42,8 @@ const protoFiles = ['vectors', 'collections', 'replication', 'cluster'].map(
 const longestTimeoutMs = 300_000;
 const closeTimeoutMs = 8000;
 
-const checkKey = (guard: Guard, metadata: Metadata): string =>
-  guard.checkKey(keyOf(metadata.get('authorization')[0], metadata.get('x-api-key')[0]));
+const identify = (guard: Guard, metadata: Metadata): Promise<Identity> =>
+  guard.identify({ authorization: metadata.get('authorization')[0], apiKey: metadata.get('x-api-key')[0] });
 
 /** Reflection is a service of a library: its calls are checked on their way there. */
 function guardReflection(guard: Guard): ServerInterceptor {
@@ -50,17 +53,13 @@ function guardReflection(guard: Guard): ServerInterceptor {
       start: (next) =>
         next({
           onReceiveMetadata: (metadata, proceed) => {
-            try {
-              checkKey(guard, metadata);
-              proceed(metadata);
-            } catch (cause) {
-              const {
-                code,
-                details,
-                metadata: trailer,
-              } = toServiceError(toPgquorumError(cause), randomUUID());
-              call.sendStatus({ code, details, metadata: trailer });
-            }
+            identify(guard, metadata).then(
+              () => proceed(metadata),
+              (cause: unknown) => {
+                const failure = toServiceError(toPgquorumError(cause), randomUUID());
+                call.sendStatus({ code: failure.code, details: failure.details, metadata: failure.metadata });
+              },
+            );
           },
         }),
     });
@@ -69,7 +68,7 @@ function guardReflection(guard: Guard): ServerInterceptor {
 
 export interface GrpcServerOptions {
   readonly settings: Settings;
-  readonly guard: Guard;
+  readonly access: Access;
   readonly metrics: GatewayMetrics;
   readonly logger: Logger;
   readonly services: Services;
@@ -83,7 +82,7 @@ export class GrpcServer {
   constructor(options: GrpcServerOptions) {
     this.#options = options;
     this.#server = new Server({
-      interceptors: [guardReflection(options.guard)],
+      interceptors: [guardReflection(options.access.guard)],
       'grpc.max_receive_message_length': options.settings.bodyBytesMax,
       'grpc.max_send_message_length': -1,
     });
@@ -139,76 +138,124 @@ export class GrpcServer {
   }
 
   #unary(path: string, method: Method): UntypedHandleCall {
-    const { metrics } = this.#options;
     const handle: handleUnaryCall<never, object> = (call, answer) => {
-      const startedAt = performance.now();
-      const requestId = randomUUID();
-      const observe = (code: string) =>
-        metrics.observeCall({ method: path, code }, (performance.now() - startedAt) / 1000);
-      const run = async () => method(call.request, this.#context(call));
+      const running = this.#begin(path, call);
+      const run = async () => {
+        const identity = await this.#admit(running);
+        return this.#options.access.gate.show(
+          await method(call.request, contextOf(call, identity)),
+          identity,
+        );
+      };
       run().then(
         (response) => {
           const headers = new Metadata();
-          headers.set('x-request-id', requestId);
+          headers.set('x-request-id', running.requestId);
           call.sendMetadata(headers);
-          observe('OK');
+          this.#end(running, { code: 'OK', outcome: 'ok' });
           answer(null, response);
         },
-        (cause: unknown) => {
-          const failure = toServiceError(this.#refusal(cause, requestId, path), requestId);
-          observe(grpcStatus[failure.code] ?? 'UNKNOWN');
-          answer(failure);
-        },
+        (cause: unknown) => answer(this.#fail(running, cause)),
       );
     };
     return handle as UntypedHandleCall;
   }
 
   #streaming(path: string, method: StreamMethod): UntypedHandleCall {
-    const { metrics } = this.#options;
     const handle: handleServerStreamingCall<never, object> = (call) => {
-      const startedAt = performance.now();
-      const requestId = randomUUID();
-      const observe = (code: string) =>
-        metrics.observeCall({ method: path, code }, (performance.now() - startedAt) / 1000);
+      const running = this.#begin(path, call);
       const run = async () => {
-        const context = this.#context(call);
+        const context = contextOf(call, await this.#admit(running));
         const { signal } = context.caller;
         for await (const message of method(call.request, context))
           if (!call.write(message)) await once(call, 'drain', signal === undefined ? {} : { signal });
       };
       run().then(
         () => {
-          observe('OK');
+          this.#end(running, { code: 'OK', outcome: 'ok' });
           call.end();
         },
         (cause: unknown) => {
-          if (call.cancelled) return observe('CANCELLED');
-          const failure = toServiceError(this.#refusal(cause, requestId, path), requestId);
-          observe(grpcStatus[failure.code] ?? 'UNKNOWN');
-          call.emit('error', failure);
+          if (call.cancelled) return this.#end(running, { code: 'CANCELLED', outcome: 'cancelled' });
+          call.emit('error', this.#fail(running, cause));
         },
       );
     };
     return handle as UntypedHandleCall;
   }
 
-  #refusal(cause: unknown, requestId: string, path: string): PgquorumError {
-    const error = toPgquorumError(cause);
-    if (error.code === 'internal')
-      this.#options.logger.error({ err: error, requestId, method: path }, 'call failed');
-    return error;
+  #begin(path: string, { request, metadata }: OpenCall): RunningCall {
+    return {
+      path,
+      request,
+      metadata,
+      requestId: randomUUID(),
+      startedAt: performance.now(),
+      operation: operationOfMethod(path),
+      identity: null,
+    };
   }
 
-  #context(call: ServerUnaryCall<never, object> | ServerWritableStream<never, object>): CallContext {
-    const principal = checkKey(this.#options.guard, call.metadata);
-    const gone = new AbortController();
-    call.on('cancelled', () => gone.abort());
-    const deadline = call.getDeadline();
-    const at = deadline instanceof Date ? deadline.getTime() : deadline;
-    const timeoutMs = Number.isFinite(at)
-      ? Math.min(longestTimeoutMs, Math.max(1, Math.ceil(at - Date.now())))
-      : undefined;
-    return { caller: { principal, signal: gone.signal }, timeoutMs };
+  async #admit(running: RunningCall): Promise<Identity> {
+    const { guard } = this.#options.access;
+    const { operation, request, metadata } = running;
+    running.identity = await identify(guard, metadata);
+    if (operation === undefined)
+      throw new PgquorumError('permission_denied', 'the method has no entry in the table of operations');
+    await guard.check(running.identity, { operation, path: request, query: request });
+    return running.identity;
   }
+
+  #end(running: RunningCall, { code, outcome }: { code: string; outcome: string }): void {
+    const { path, startedAt, operation, identity, request, requestId } = running;
+    this.#options.metrics.observeCall({ method: path, code }, (performance.now() - startedAt) / 1000);
+    if (operation === undefined || identity === null) return;
+    this.#options.access.audit.write({
+      operation,
+      principal: identity.principal,
+      requestId,
+      transport: 'grpc',
+      fields: [request],
+      outcome,
+    });
+  }
+
+  #fail(running: RunningCall, cause: unknown): ServiceError {
+    const { requestId, path, identity } = running;
+    const { logger, access } = this.#options;
+    const error = toPgquorumError(cause);
+    if (error.code === 'internal') logger.error({ err: error, requestId, method: path }, 'call failed');
+    const failure = toServiceError(
+      identity === null ? error : access.gate.showError(error, identity),
+      requestId,
+    );
+    this.#end(running, { code: grpcStatus[failure.code] ?? 'UNKNOWN', outcome: error.code });
+    return failure;
+  }
+}
+
+type OpenCall = ServerUnaryCall<never, object> | ServerWritableStream<never, object>;
+
+interface RunningCall {
+  /** `<full service name>/<method>` */
+  readonly path: string;
+  readonly request: Readonly<Record<string, unknown>>;
+  readonly metadata: Metadata;
+  readonly requestId: string;
+  readonly startedAt: number;
+  readonly operation: Operation | undefined;
+  /** Null until the caller is known. */
+  identity: Identity | null;
+}
+
+function contextOf(call: OpenCall, identity: Identity): CallContext {
+  const gone = new AbortController();
+  if (call.cancelled) gone.abort();
+  call.on('cancelled', () => gone.abort());
+  const deadline = call.getDeadline();
+  const at = deadline instanceof Date ? deadline.getTime() : deadline;
+  const timeoutMs = Number.isFinite(at)
+    ? Math.min(longestTimeoutMs, Math.max(1, Math.ceil(at - Date.now())))
+    : undefined;
+  return { caller: { principal: identity.principal, signal: gone.signal }, identity, timeoutMs };
 }

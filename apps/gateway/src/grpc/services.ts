@@ -1,10 +1,6 @@
 /** The services' methods: each reads its message, calls the same verb as HTTP does, and shows the result. */
 import { PgquorumError } from '#core/errors/error.ts';
-import type {
-  CollectionView,
-  CollectionOperations,
-  MeasuredCollectionView,
-} from '../operations/collections.ts';
+import type { CollectionOperations } from '../operations/collections.ts';
 import type { ConflictOperations } from '../operations/conflicts.ts';
 import type { DeadLetterOperations } from '../operations/dead-letters.ts';
 import type { ChangeOperations } from '../operations/changes.ts';
@@ -15,24 +11,20 @@ import type { Caller, WriteCall } from '../operations/caller.ts';
 import type { ThrottleOperations } from '../operations/throttle.ts';
 import type { VectorOperations, WriteAnswer } from '../operations/vectors.ts';
 import type { ShardOperations } from '../operations/shards.ts';
+import type { Identity } from '../access/guard.ts';
 import type { ReplicaOperations } from '../operations/replicas.ts';
 import type { VerifyOperations } from '../operations/verify.ts';
+import { collectionMethods } from './collections.ts';
 import { deadLetterMethods } from './dead-letters.ts';
 import {
-  readAttach,
-  readDefinition,
+  given,
   readEmbedding,
   readJson,
-  readRules,
   showConflict,
-  showDefinition,
   showEmbedding,
   showItemError,
   showStored,
   showVersion,
-  type AttachMessage,
-  type ConflictRulesMessage,
-  type DefinitionMessage,
   type EmbeddingMessage,
 } from './messages.ts';
 import { replicaMethods } from './replicas.ts';
@@ -44,6 +36,7 @@ import { readPatch, type PatchMessage } from './patch.ts';
 
 export interface CallContext {
   readonly caller: Caller;
+  readonly identity: Identity;
   /** From the call's deadline; undefined without one. */
   readonly timeoutMs: number | undefined;
 }
@@ -73,10 +66,6 @@ interface WriteOptionsMessage {
   readonly coordinator?: string;
   readonly idempotencyKey?: string;
 }
-
-/** Empty texts are proto3's way of saying "not given". */
-const given = (fields: Readonly<Record<string, unknown>>): Record<string, unknown> =>
-  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined && value !== ''));
 
 function writeCall(
   request: { readonly options?: WriteOptionsMessage | null },
@@ -220,41 +209,6 @@ const vectorReads = (vectors: VectorOperations) => ({
       ...(crdt === undefined ? {} : { crdtJson: JSON.stringify(crdt) }),
     }));
     return { ...found, matches };
-  },
-});
-
-const showCollection = (collection: CollectionView | MeasuredCollectionView): object => ({
-  ...collection,
-  definition: showDefinition(collection.definition),
-});
-
-const collectionMethods = (collections: CollectionOperations) => ({
-  Put: async (request: { name?: string; definition?: DefinitionMessage | null }) => {
-    const { created, collection } = await collections.put(
-      request.name ?? '',
-      readDefinition(request.definition),
-    );
-    return { created, collection: showCollection(collection) };
-  },
-  Get: async (request: { name?: string }) => showCollection(await collections.get(request.name ?? '')),
-  Change: async (request: { name?: string; conflicts?: ConflictRulesMessage | null }) =>
-    showCollection(
-      await collections.change(request.name ?? '', given({ conflicts: readRules(request.conflicts) })),
-    ),
-  List: async () => ({ items: (await collections.list()).map(showCollection) }),
-  Delete: async (request: { name?: string }) => {
-    await collections.drop(request.name ?? '');
-    return {};
-  },
-  Ddl: async ({ name = '', statement = '' }: { name?: string; statement?: string }) =>
-    showJob(await collections.ddl(name, { statement })),
-  Attach: async ({ name = '', ...request }: AttachMessage) => {
-    const { job, created, warnings } = await collections.attach(name, readAttach(request));
-    return { job: showJob(job), created, warnings };
-  },
-  Detach: async (request: { name?: string }) => {
-    await collections.detach(request.name ?? '');
-    return {};
   },
 });
 

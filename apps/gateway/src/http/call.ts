@@ -2,14 +2,20 @@
 import type { FastifyRequest } from 'fastify';
 import { PgquorumError } from '#core/errors/error.ts';
 import { notSupported, unknownField } from '#core/requests/fields.ts';
+import type { Identity } from '../access/guard.ts';
 import type { PatchCall, ReadCall, WriteCall } from '../operations/caller.ts';
 
 const queryOf = (request: FastifyRequest): Readonly<Record<string, unknown>> => ({
   ...(request.query as Record<string, unknown>),
 });
 
-/** Who calls. */
-export const principalOf = (request: FastifyRequest): string => request.principal ?? 'anonymous';
+/** Who calls. No request comes to a handler without that. */
+export function identityOf({ identity }: FastifyRequest): Identity {
+  if (identity === undefined) throw new PgquorumError('internal', 'the caller was not asked who it is');
+  return identity;
+}
+
+export const principalOf = (request: FastifyRequest): string => identityOf(request).principal;
 
 export const readCall = (request: FastifyRequest): ReadCall => ({
   caller: { principal: principalOf(request) },

@@ -2,7 +2,7 @@ import { Controller, Delete, Get, HttpCode, Inject, Param, Patch, Post, Put, Req
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { CollectionOperations } from '../operations/collections.ts';
 import { accepted } from './accepted.ts';
-import { bodyOf, checkNoQuery } from './call.ts';
+import { bodyOf, checkNoQuery, identityOf } from './call.ts';
 
 @Controller('v1/collections')
 export class CollectionsController {
@@ -15,7 +15,8 @@ export class CollectionsController {
   @Get()
   async list(@Req() request: FastifyRequest): Promise<object> {
     checkNoQuery(request);
-    return { items: await this.#collections.list() };
+    const { rights } = identityOf(request);
+    return { items: (await this.#collections.list()).filter(({ name }) => rights.knows(name)) };
   }
 
   @Get(':name')

@@ -10,21 +10,21 @@ import type { Settings } from '#core/config/settings.ts';
 import { PgquorumError } from '#core/errors/error.ts';
 import type { Logger } from '#core/observability/logger.process.ts';
 import { parseLossless } from '#core/requests/lossless-json.ts';
-import type { Guard } from '../guard.ts';
+import type { Access } from '../access/access.ts';
 import type { GatewayMetrics } from '../metrics.ts';
+import { installAccess } from './access-hooks.ts';
 import { sendProblem, toPgquorumError } from './problem.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
     /** The bytes of the body as sent. */
     rawBody?: Buffer;
-    principal?: string;
   }
 }
 
 export interface HttpServerOptions {
   readonly settings: Settings;
-  readonly guard: Guard;
+  readonly access: Access;
   readonly metrics: GatewayMetrics;
   readonly logger: Logger;
 }
@@ -54,13 +54,15 @@ export function createHttpAdapter(options: HttpServerOptions): {
   adapter: FastifyAdapter;
   sendError: SendError;
 } {
-  const { settings, logger } = options;
+  const { settings, logger, access } = options;
   const sendError: SendError = (error, request, reply) => {
     const problem = toPgquorumError(error);
+    request.refusal = problem.code;
     if (problem.code === 'internal') logger.error({ err: problem, requestId: request.id }, 'request failed');
     else if (problem.entry.http >= 500)
       logger.debug({ err: problem, requestId: request.id }, 'request refused');
-    sendProblem(reply, request, problem);
+    const { identity } = request;
+    sendProblem(reply, request, identity === undefined ? problem : access.gate.showError(problem, identity));
   };
   const adapter = new Adapter({
     logger: false,
@@ -108,18 +110,14 @@ const utf8 = new TextDecoder('utf-8', { fatal: true });
 /** Bytes that are no UTF-8 are refused rather than replaced. */
 const decode = (bytes: Buffer): string => utf8.decode(bytes);
 
-function installHooks(instance: FastifyInstance, { guard, metrics }: HttpServerOptions): void {
+function installHooks(instance: FastifyInstance, { access, metrics }: HttpServerOptions): void {
   instance.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id);
     reply.header('x-content-type-options', 'nosniff');
     reply.header('cache-control', 'no-store');
-    try {
-      request.principal = guard.checkHttp(request);
-      done();
-    } catch (error) {
-      done(error as Error);
-    }
+    done();
   });
+  installAccess(instance, access);
   instance.addHook('onResponse', (request, reply, done) => {
     metrics.observeRequest(
       { route: request.routeOptions.url ?? 'none', method: request.method, status: reply.statusCode },

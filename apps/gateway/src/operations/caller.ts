@@ -1,6 +1,6 @@
 /** Who calls, and with what options, in the same form for HTTP and gRPC. */
 export interface Caller {
-  /** Hash of the API key, or `anonymous` when none is needed. */
+  /** `key:…` of an API key, or `anonymous` when none is needed. */
   readonly principal: string;
   /** Aborted when the caller is gone. */
   readonly signal?: AbortSignal;

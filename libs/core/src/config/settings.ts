@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { parse as parseYaml } from 'yaml';
 import { PgquorumError } from '../errors/error.ts';
 import { placementKinds } from '../placement/kind.ts';
+import { accessSettings } from './access-settings.ts';
 import { replicationSettings } from './replication-settings.ts';
 import { kafkaSecuritySettings } from './kafka-security-settings.ts';
 import { commaList, integer, MIB, setting, text, type Setting } from './setting.ts';
@@ -114,13 +115,7 @@ export const settingsTable = {
     'Replication factor of a new change topic; unset = min(3, brokers).',
   ),
   ...kafkaSecuritySettings,
-  apiKeys: setting(
-    'PGQUORUM_API_KEYS',
-    commaList,
-    undefined,
-    'Comma list of API keys; set = every call but health needs one.',
-    { secret: true },
-  ),
+  ...accessSettings,
   logLevel: setting(
     'PGQUORUM_LOG_LEVEL',
     z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']),
@@ -215,7 +210,7 @@ type UnsetKey =
   | 'kafkaBrokers'
   | 'kafkaReplication'
   | Exclude<keyof typeof kafkaSecuritySettings, 'kafkaTls'>
-  | 'apiKeys'
+  | keyof typeof accessSettings
   | 'replicatorNodes'
   | 'resolversDir';
 

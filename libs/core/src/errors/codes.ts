@@ -2,6 +2,7 @@
  * The registry of error codes: what HTTP and gRPC answer, whether a retry can help, and a paragraph for the operator.
  * A code is stable for ever; its texts may improve. docs/errors.md is this table.
  */
+import { accessCodes } from './access-codes.ts';
 import { entry, type CodeEntry } from './code-entry.ts';
 import { jobCodes } from './job-codes.ts';
 import { nodeCodes } from './node-codes.ts';
@@ -65,20 +66,7 @@ export const errorCodes = {
     'There is no such route',
     'See the list of routes in the README.',
   ),
-  host_not_allowed: entry(
-    403,
-    'PERMISSION_DENIED',
-    false,
-    'The request comes from a foreign page or host name',
-    'Without API keys only requests addressed to the loopback host, and from its own pages, are answered.',
-  ),
-  unauthenticated: entry(
-    401,
-    'UNAUTHENTICATED',
-    false,
-    'An API key is needed',
-    'Send one of PGQUORUM_API_KEYS as "authorization: Bearer <key>" or "x-api-key".',
-  ),
+  ...accessCodes,
   // collections
   collection_not_found: entry(
     404,

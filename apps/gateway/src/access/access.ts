@@ -1,0 +1,10 @@
+/** The parts that both transports ask about a caller. */
+import type { AuditLog } from './audit.ts';
+import type { Guard } from './guard.ts';
+import type { TopologyGate } from './topology-gate.ts';
+
+export interface Access {
+  readonly guard: Guard;
+  readonly gate: TopologyGate;
+  readonly audit: AuditLog;
+}

@@ -1,0 +1,58 @@
+/** Every request, before its body is read: who calls, and whether they may. Afterwards what they may see of the answer, and the line of the audit log. */
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { PgquorumError } from '#core/errors/error.ts';
+import type { Access } from '../access/access.ts';
+import type { AuditLog } from '../access/audit.ts';
+import type { Identity } from '../access/guard.ts';
+import { operationOfRoute, type Operation } from '../access/operation-table.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Undefined until the caller is known. */
+    identity?: Identity;
+    /** Undefined where there is no such route. */
+    operation?: Operation | undefined;
+    /** The code of the error that was answered. */
+    refusal?: string;
+  }
+}
+
+export function installAccess(instance: FastifyInstance, { guard, gate, audit }: Access): void {
+  instance.addHook('onRequest', async (request) => {
+    const { url } = request.routeOptions;
+    request.operation = url === undefined ? undefined : operationOfRoute(request.method, url);
+    request.identity = await guard.identifyHttp(request.headers, request.operation);
+    if (url === undefined) return;
+    if (request.operation === undefined)
+      throw new PgquorumError('permission_denied', 'the route has no entry in the table of operations');
+    await guard.check(request.identity, {
+      operation: request.operation,
+      path: fieldsOf(request.params),
+      query: fieldsOf(request.query),
+    });
+  });
+  instance.addHook('preSerialization', (request, _reply, payload, done) =>
+    done(null, request.identity === undefined ? payload : gate.show(payload, request.identity)),
+  );
+  instance.addHook('onResponse', (request, _reply, done) => {
+    writeLine(audit, request);
+    done();
+  });
+}
+
+/** Callers that are not known are not listed: anybody could fill the log. */
+function writeLine(audit: AuditLog, request: FastifyRequest): void {
+  const { operation, identity, params, query, body, id, refusal } = request;
+  if (operation === undefined || identity === undefined) return;
+  audit.write({
+    operation,
+    principal: identity.principal,
+    requestId: id,
+    transport: 'http',
+    fields: [params, query, body],
+    outcome: refusal ?? 'ok',
+  });
+}
+
+const fieldsOf = (value: unknown): Readonly<Record<string, unknown>> =>
+  (value ?? {}) as Readonly<Record<string, unknown>>;

@@ -1,0 +1,26 @@
+/** The codes of callers that may not, or may not so often: a part of the one table in codes.ts. */
+import { entry } from './code-entry.ts';
+
+export const accessCodes = {
+  host_not_allowed: entry(
+    403,
+    'PERMISSION_DENIED',
+    false,
+    'The request comes from a foreign page or host name',
+    'Without API keys only requests addressed to the loopback host, and from its own pages, are answered.',
+  ),
+  unauthenticated: entry(
+    401,
+    'UNAUTHENTICATED',
+    false,
+    'An API key is needed',
+    'Send one of PGQUORUM_API_KEYS as "authorization: Bearer <key>" or "x-api-key".',
+  ),
+  permission_denied: entry(
+    403,
+    'PERMISSION_DENIED',
+    false,
+    'The caller lacks a capability',
+    'The detail says which one. Capabilities are given with the key; see docs/security.md.',
+  ),
+} as const;
