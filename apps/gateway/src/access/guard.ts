@@ -9,13 +9,9 @@ import { digestOf, parseApiKey, type ApiKey } from '#core/access/api-key.ts';
 import { Rights } from '#core/access/rights.ts';
 import type { Settings } from '#core/config/settings.ts';
 import { PgquorumError } from '#core/errors/error.ts';
+import type { Identity } from './identity.ts';
 import type { Operation } from './operation-table.ts';
-
-export interface Identity {
-  /** Shown in logs, and what idempotency keys belong to. */
-  readonly principal: string;
-  readonly rights: Rights;
-}
+import { looksLikeToken, takesTokens, Tokens, type TokenSettings } from './tokens.files.ts';
 
 /** What a request shows of its caller. */
 export interface Credentials {
@@ -47,40 +43,49 @@ export const isLoopbackHost = (host: string): boolean => {
   return isIP(bare) === 4 && bare.startsWith('127.');
 };
 
-/** Refuses to listen to the world without keys. */
-export function checkBinding(settings: Pick<Settings, 'host' | 'apiKeys'>): void {
-  if (settings.apiKeys === undefined && !isLoopbackHost(settings.host)) {
+export type GuardSettings = TokenSettings & Pick<Settings, 'apiKeys'>;
+
+const asksWho = (settings: GuardSettings): boolean => settings.apiKeys !== undefined || takesTokens(settings);
+
+/** Refuses to listen to the world where everyone may do everything. */
+export function checkBinding(settings: GuardSettings & Pick<Settings, 'host'>): void {
+  if (!asksWho(settings) && !isLoopbackHost(settings.host)) {
     throw new PgquorumError(
       'settings_invalid',
-      `PGQUORUM_HOST: ${settings.host} is no loopback address, and without PGQUORUM_API_KEYS only those are bound`,
+      `PGQUORUM_HOST: ${settings.host} is no loopback address, and without PGQUORUM_API_KEYS or tokens only those are bound`,
     );
   }
 }
 
 export class Guard {
-  readonly #keys: readonly ApiKey[] | null;
+  readonly #asks: boolean;
+  readonly #keys: readonly ApiKey[];
+  readonly #tokens: Tokens | null;
   readonly #options: GuardOptions;
 
-  constructor(settings: Pick<Settings, 'apiKeys'>, options: GuardOptions) {
-    this.#keys = settings.apiKeys === undefined ? null : settings.apiKeys.map(parseApiKey);
+  constructor(settings: GuardSettings, options: GuardOptions) {
+    this.#asks = asksWho(settings);
+    this.#keys = (settings.apiKeys ?? []).map(parseApiKey);
+    this.#tokens = takesTokens(settings) ? new Tokens(settings) : null;
     this.#options = options;
   }
 
   /** Who calls over HTTP. `operation` undefined: there is no such route, of which only those who are known hear. */
   async identifyHttp(headers: Headers, operation: Operation | undefined): Promise<Identity> {
-    if (this.#keys === null) checkOwnPage(headers);
-    const credentials = { authorization: headers['authorization'], apiKey: headers['x-api-key'] };
-    if (operation?.callers !== 'all') return this.identify(credentials);
-    return this.#keys === null ? everyone : nobody;
+    if (!this.#asks) checkOwnPage(headers);
+    if (operation?.callers === 'all') return this.#asks ? nobody : everyone;
+    return this.identify({ authorization: headers['authorization'], apiKey: headers['x-api-key'] });
   }
 
   async identify({ authorization, apiKey }: Credentials): Promise<Identity> {
-    if (this.#keys === null) return everyone;
-    const given = keyOf(authorization, apiKey);
-    if (given === null) throw new PgquorumError('unauthenticated', 'no API key was sent');
+    if (!this.#asks) return everyone;
+    const named = typeof apiKey === 'string' && apiKey !== '' ? apiKey : null;
+    const given = named ?? bearerOf(authorization);
+    if (given === null) throw new PgquorumError('unauthenticated', 'no API key or token was sent');
     const found = findKey(this.#keys, given);
-    if (found === undefined) throw new PgquorumError('unauthenticated', 'the API key is not known');
-    return found;
+    if (found !== undefined) return found;
+    if (this.#tokens !== null && named === null && looksLikeToken(given)) return this.#tokens.identify(given);
+    throw new PgquorumError('unauthenticated', 'the API key is not known');
   }
 
   /** Throws `permission_denied`. */
@@ -118,11 +123,8 @@ function findKey(keys: readonly ApiKey[], given: string): Identity | undefined {
   return found;
 }
 
-function keyOf(authorization: unknown, apiKey: unknown): string | null {
-  if (typeof apiKey === 'string' && apiKey !== '') return apiKey;
-  if (typeof authorization !== 'string') return null;
-  return /^Bearer +(\S+) *$/i.exec(authorization)?.[1] ?? null;
-}
+const bearerOf = (authorization: unknown): string | null =>
+  typeof authorization === 'string' ? (/^Bearer +(\S+) *$/i.exec(authorization)?.[1] ?? null) : null;
 
 function checkOwnPage(headers: Headers): void {
   const { host, origin } = headers;

@@ -3,7 +3,7 @@
  * nodes are refused to them by the guard.
  */
 import { PgquorumError } from '#core/errors/error.ts';
-import type { Identity } from './guard.ts';
+import type { Identity } from './identity.ts';
 
 const mayOf = ({ rights }: Identity): boolean => rights.has('topology:read');
 

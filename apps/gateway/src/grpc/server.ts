@@ -29,7 +29,8 @@ import { PgquorumError } from '#core/errors/error.ts';
 import type { Logger } from '#core/observability/logger.process.ts';
 import { toPgquorumError } from '../http/problem.ts';
 import type { Access } from '../access/access.ts';
-import type { Guard, Identity } from '../access/guard.ts';
+import type { Guard } from '../access/guard.ts';
+import { isOver, whileKnown, type Identity } from '../access/identity.ts';
 import { operationOfMethod, type Operation } from '../access/operation-table.ts';
 import type { GatewayMetrics } from '../metrics.ts';
 import { methodOf, type CallContext, type Method, type Services, type StreamMethod } from './services.ts';
@@ -165,10 +166,15 @@ export class GrpcServer {
     const handle: handleServerStreamingCall<never, object> = (call) => {
       const running = this.#begin(path, call);
       const run = async () => {
-        const context = contextOf(call, await this.#admit(running));
-        const { signal } = context.caller;
-        for await (const message of method(call.request, context))
-          if (!call.write(message)) await once(call, 'drain', signal === undefined ? {} : { signal });
+        const identity = await this.#admit(running);
+        const context = contextOf(call, identity);
+        const signal = whileKnown(identity, context.caller.signal);
+        for await (const message of method(call.request, {
+          ...context,
+          caller: { ...context.caller, signal },
+        }))
+          if (!call.write(message)) await once(call, 'drain', { signal });
+        if (isOver(identity)) throw expired();
       };
       run().then(
         () => {
@@ -177,7 +183,8 @@ export class GrpcServer {
         },
         (cause: unknown) => {
           if (call.cancelled) return this.#end(running, { code: 'CANCELLED', outcome: 'cancelled' });
-          call.emit('error', this.#fail(running, cause));
+          const { identity } = running;
+          call.emit('error', this.#fail(running, identity !== null && isOver(identity) ? expired() : cause));
         },
       );
     };
@@ -248,7 +255,12 @@ interface RunningCall {
   identity: Identity | null;
 }
 
-function contextOf(call: OpenCall, identity: Identity): CallContext {
+const expired = (): PgquorumError => new PgquorumError('unauthenticated', 'the token has expired');
+
+function contextOf(
+  call: OpenCall,
+  identity: Identity,
+): CallContext & { readonly caller: { readonly signal: AbortSignal } } {
   const gone = new AbortController();
   if (call.cancelled) gone.abort();
   call.on('cancelled', () => gone.abort());

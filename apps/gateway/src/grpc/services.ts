@@ -11,7 +11,7 @@ import type { Caller, WriteCall } from '../operations/caller.ts';
 import type { ThrottleOperations } from '../operations/throttle.ts';
 import type { VectorOperations, WriteAnswer } from '../operations/vectors.ts';
 import type { ShardOperations } from '../operations/shards.ts';
-import type { Identity } from '../access/guard.ts';
+import type { Identity } from '../access/identity.ts';
 import type { ReplicaOperations } from '../operations/replicas.ts';
 import type { VerifyOperations } from '../operations/verify.ts';
 import { collectionMethods } from './collections.ts';

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { PgquorumError } from '#core/errors/error.ts';
 import type { Access } from '../access/access.ts';
 import type { AuditLog } from '../access/audit.ts';
-import type { Identity } from '../access/guard.ts';
+import type { Identity } from '../access/identity.ts';
 import { operationOfRoute, type Operation } from '../access/operation-table.ts';
 
 declare module 'fastify' {

@@ -2,7 +2,7 @@
 import type { FastifyRequest } from 'fastify';
 import { PgquorumError } from '#core/errors/error.ts';
 import { notSupported, unknownField } from '#core/requests/fields.ts';
-import type { Identity } from '../access/guard.ts';
+import type { Identity } from '../access/identity.ts';
 import type { PatchCall, ReadCall, WriteCall } from '../operations/caller.ts';
 
 const queryOf = (request: FastifyRequest): Readonly<Record<string, unknown>> => ({

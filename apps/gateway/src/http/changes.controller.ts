@@ -7,7 +7,9 @@ import { changeJson, operationOf } from '#core/changes/change-json.ts';
 import { placeText, type Place } from '#core/changes/place.ts';
 import { unknownField } from '#core/requests/fields.ts';
 import { Nodes } from '#core/topology/nodes.pg.ts';
+import { whileKnown } from '../access/identity.ts';
 import { ChangeOperations, type CollectionStep, type OpenChangeStream } from '../operations/changes.ts';
+import { identityOf } from './call.ts';
 import { problemOf, toPgquorumError } from './problem.ts';
 
 /** Proxies end connections that are silent for a minute. A position is sent as often: one that is not renewed would expire. */
@@ -42,7 +44,7 @@ export class ChangesController {
     const stream = await this.#changes.open({
       collection,
       from: after === undefined || after === '' ? 'now' : after,
-      signal: gone.signal,
+      signal: whileKnown(identityOf(request), gone.signal),
     });
     reply.hijack();
     try {

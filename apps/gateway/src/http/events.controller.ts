@@ -5,7 +5,9 @@ import { Controller, Get, Inject, Req, Res } from '@nestjs/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ClusterEvent } from '#core/events/event.ts';
 import { unknownField } from '#core/requests/fields.ts';
+import { whileKnown } from '../access/identity.ts';
 import { EventOperations, type OpenStream } from '../operations/events.ts';
+import { identityOf } from './call.ts';
 
 /** Proxies end connections that are silent for a minute; clients notice a dead one by missing these. */
 const silenceMaxMs = 10_000;
@@ -31,7 +33,7 @@ export class EventsController {
     const stream = await this.#events.open({
       after: typeof after === 'string' ? after : '',
       types,
-      signal: gone.signal,
+      signal: whileKnown(identityOf(request), gone.signal),
     });
     reply.hijack();
     try {

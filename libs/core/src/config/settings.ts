@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { parse as parseYaml } from 'yaml';
 import { PgquorumError } from '../errors/error.ts';
 import { placementKinds } from '../placement/kind.ts';
-import { accessSettings } from './access-settings.ts';
+import { accessSettings, type UnsetAccessKey } from './access-settings.ts';
 import { replicationSettings } from './replication-settings.ts';
 import { kafkaSecuritySettings } from './kafka-security-settings.ts';
 import { commaList, integer, MIB, setting, text, type Setting } from './setting.ts';
@@ -51,7 +51,7 @@ export const settingsTable = {
     'PGQUORUM_HOST',
     text(),
     '127.0.0.1',
-    'Address to listen on. Anything but loopback needs PGQUORUM_API_KEYS.',
+    'Address to listen on. Anything but loopback needs PGQUORUM_API_KEYS or tokens (PGQUORUM_JWT_…).',
   ),
   zone: setting('PGQUORUM_ZONE', text(), undefined, 'The zone in which this process runs.'),
   httpPort: setting(
@@ -210,7 +210,7 @@ type UnsetKey =
   | 'kafkaBrokers'
   | 'kafkaReplication'
   | Exclude<keyof typeof kafkaSecuritySettings, 'kafkaTls'>
-  | keyof typeof accessSettings
+  | UnsetAccessKey
   | 'replicatorNodes'
   | 'resolversDir';
 

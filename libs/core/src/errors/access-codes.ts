@@ -13,8 +13,8 @@ export const accessCodes = {
     401,
     'UNAUTHENTICATED',
     false,
-    'An API key is needed',
-    'Send one of PGQUORUM_API_KEYS as "authorization: Bearer <key>" or "x-api-key".',
+    'An API key or a token is needed',
+    'Send a key of PGQUORUM_API_KEYS or a valid token as "authorization: Bearer …"; a key also as "x-api-key".',
   ),
   permission_denied: entry(
     403,
@@ -22,5 +22,12 @@ export const accessCodes = {
     false,
     'The caller lacks a capability',
     'The detail says which one. Capabilities are given with the key; see docs/security.md.',
+  ),
+  identity_unavailable: entry(
+    503,
+    'UNAVAILABLE',
+    true,
+    'The keys of tokens cannot be had',
+    'The key set at PGQUORUM_JWT_JWKS_URL cannot be read: look whether the address is right and answers. API keys go on to work.',
   ),
 } as const;
