@@ -4,6 +4,7 @@ import { loadSettings, type Settings } from '#core/config/settings.ts';
 import { createLogger } from '#core/observability/logger.process.ts';
 import { freshNodes } from '#core/testing/fresh-nodes.pg.ts';
 import { createGateway, type Gateway } from '../../apps/gateway/src/gateway.ts';
+import { exchangeProblem } from './openapi/exchange.ts';
 
 export interface NodeUrl {
   readonly name: string;
@@ -75,12 +76,15 @@ export async function startGateway({ nodes, cluster, env, below }: GatewayOption
         ...(text === undefined ? {} : { body: text }),
       });
       const answer = await response.text();
-      const isJson = /json/.test(response.headers.get('content-type') ?? '');
-      return {
-        status: response.status,
-        headers: response.headers,
-        body: isJson && answer !== '' ? (JSON.parse(answer) as unknown) : answer,
-      };
+      const contentType = response.headers.get('content-type');
+      const isJson = /json/.test(contentType ?? '');
+      const parsed = isJson && answer !== '' ? (JSON.parse(answer) as unknown) : answer;
+      const problem =
+        method === 'HEAD' || method === 'OPTIONS'
+          ? null
+          : exchangeProblem({ method, path, sent: body, status: response.status, contentType, body: parsed });
+      if (problem !== null) throw new Error(`not as the OpenAPI document has it: ${problem}`);
+      return { status: response.status, headers: response.headers, body: parsed };
     },
     sql: async <R extends pg.QueryResultRow>(node: number, text: string, values?: unknown[]) => {
       const client = new pg.Client(nodes[node]!.url);

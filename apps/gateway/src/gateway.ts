@@ -18,7 +18,7 @@ import { AuditLog } from './access/audit.ts';
 import { checkBinding, Guard } from './access/guard.ts';
 import { TopologyGate } from './access/topology-gate.ts';
 import { ProblemFilter } from './http/problem.filter.ts';
-import { createHttpAdapter } from './http/server.ts';
+import { createHttpAdapter, type ServedRoute } from './http/server.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { ChangeOperations } from './operations/changes.ts';
 import { ClusterOperations } from './operations/cluster.ts';
@@ -37,6 +37,7 @@ export interface Gateway {
   readonly host: string;
   readonly httpPort: number;
   readonly grpcPort: number;
+  readonly routes: readonly ServedRoute[];
   /** Finishes what runs, then lets go of the nodes. */
   close(): Promise<void>;
 }
@@ -88,7 +89,7 @@ async function listen({
     audit: new AuditLog(logger),
   };
   const metrics = new GatewayMetrics(settings.cluster);
-  const { adapter, sendError } = createHttpAdapter({ settings, access, metrics, logger });
+  const { adapter, sendError, routes } = createHttpAdapter({ settings, access, metrics, logger });
   const app = await NestFactory.create<NestFastifyApplication>(
     AppModule.with({ settings, nodes, metrics, logger }),
     adapter,
@@ -120,6 +121,7 @@ async function listen({
       host: settings.host,
       httpPort,
       grpcPort: grpc.port,
+      routes,
       close: async () => {
         await app.close();
         await nodes.close();

@@ -225,6 +225,8 @@ const operatingOperations: readonly Operation[] = [
   open('readyz', 'GET /readyz'),
   // The page itself holds no data; its calls do and need the key.
   open('page', 'GET /'),
+  // What routes there are is no secret to whoever may call some of them.
+  { name: 'document', callers: 'known', needs: [], http: ['GET /openapi.json'] },
   needs('metrics', seesCluster, { http: ['GET /metrics'], topology: true }),
   // Its list of conflicts is of all collections.
   needs('overview', seesCluster, { http: ['GET /v1/overview'], topology: true }),

@@ -8,7 +8,7 @@ import type { Identity } from './identity.ts';
 const mayOf = ({ rights }: Identity): boolean => rights.has('topology:read');
 
 /** Fields whose values are names of nodes, or are made of them. */
-const nodeFields: ReadonlySet<string> = new Set([
+export const nodeFields: ReadonlySet<string> = new Set([
   'coordinator',
   'acks',
   'node',

@@ -1,5 +1,7 @@
-import { Controller, Get, Inject } from '@nestjs/common';
+import { Controller, Get, Inject, Req } from '@nestjs/common';
+import type { FastifyRequest } from 'fastify';
 import { ClusterOperations } from '../operations/cluster.ts';
+import { checkNoQuery } from './call.ts';
 
 @Controller('v1')
 export class ClusterController {
@@ -10,22 +12,26 @@ export class ClusterController {
   }
 
   @Get('cluster/nodes')
-  async nodes(): Promise<object> {
+  async nodes(@Req() request: FastifyRequest): Promise<object> {
+    checkNoQuery(request);
     return { items: await this.#cluster.nodes() };
   }
 
   @Get('cluster/health')
-  health(): Promise<object> {
+  health(@Req() request: FastifyRequest): Promise<object> {
+    checkNoQuery(request);
     return this.#cluster.health();
   }
 
   @Get('replication/lag')
-  lag(): Promise<object> {
+  lag(@Req() request: FastifyRequest): Promise<object> {
+    checkNoQuery(request);
     return this.#cluster.lag();
   }
 
   @Get('replication/replicas')
-  async replicas(): Promise<object> {
+  async replicas(@Req() request: FastifyRequest): Promise<object> {
+    checkNoQuery(request);
     return { items: await this.#cluster.replicas() };
   }
 }

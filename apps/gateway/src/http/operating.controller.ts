@@ -2,6 +2,7 @@ import { Controller, Get, Inject, Res } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
 import { PgquorumError } from '#core/errors/error.ts';
 import { StatusBoard } from '#core/topology/status.pg.ts';
+import { openApiDocument } from '../contract/document.ts';
 import { Dashboard } from '../dashboard/dashboard.files.ts';
 import { GatewayMetrics } from '../metrics.ts';
 import { ConflictOperations } from '../operations/conflicts.ts';
@@ -14,6 +15,7 @@ export class OperatingController {
   readonly #dashboard: Dashboard;
   readonly #cluster: ClusterOperations;
   readonly #conflicts: ConflictOperations;
+  #document: object | undefined;
 
   constructor(
     @Inject(StatusBoard) board: StatusBoard,
@@ -73,6 +75,12 @@ export class OperatingController {
       })),
       written: this.#metrics.written,
     };
+  }
+
+  /** What all routes take and give. */
+  @Get('openapi.json')
+  document(): object {
+    return (this.#document ??= openApiDocument());
   }
 
   @Get()

@@ -38,6 +38,12 @@ const requestIdOf = (request: { headers: Record<string, unknown> }): string => {
   return typeof given === 'string' && requestIdPattern.test(given) ? given : randomUUID();
 };
 
+export interface ServedRoute {
+  readonly method: string;
+  /** With parameters as `:name`. */
+  readonly path: string;
+}
+
 export type SendError = (error: unknown, request: FastifyRequest, reply: FastifyReply) => void;
 
 /** Nest installs its own handlers at start, which would lose the codes of the framework's errors. */
@@ -53,6 +59,8 @@ class Adapter extends FastifyAdapter {
 export function createHttpAdapter(options: HttpServerOptions): {
   adapter: FastifyAdapter;
   sendError: SendError;
+  /** What is served, once the application has begun to listen. */
+  routes: readonly ServedRoute[];
 } {
   const { settings, logger, access } = options;
   const sendError: SendError = (error, request, reply) => {
@@ -78,6 +86,10 @@ export function createHttpAdapter(options: HttpServerOptions): {
     },
   } as never);
   const instance = adapter.getInstance() as unknown as FastifyInstance;
+  const routes: ServedRoute[] = [];
+  instance.addHook('onRoute', ({ method, url }) => {
+    for (const one of [method].flat()) routes.push({ method: one, path: url });
+  });
   installParser(instance);
   installHooks(instance, options);
   endUnusedConnections(instance);
@@ -89,7 +101,7 @@ export function createHttpAdapter(options: HttpServerOptions): {
       reply,
     ),
   );
-  return { adapter, sendError };
+  return { adapter, sendError, routes };
 }
 
 function installParser(instance: FastifyInstance): void {

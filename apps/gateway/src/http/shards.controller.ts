@@ -13,7 +13,8 @@ export class ShardsController {
   }
 
   @Get(':collection')
-  async list(@Param('collection') collection: string): Promise<object> {
+  async list(@Param('collection') collection: string, @Req() request: FastifyRequest): Promise<object> {
+    checkNoQuery(request);
     return { items: await this.#shards.list(collection) };
   }
 
@@ -29,7 +30,12 @@ export class ShardsController {
   }
 
   @Get(':collection/of/:key')
-  of(@Param('collection') collection: string, @Param('key') key: string): Promise<object> {
+  of(
+    @Param('collection') collection: string,
+    @Param('key') key: string,
+    @Req() request: FastifyRequest,
+  ): Promise<object> {
+    checkNoQuery(request);
     return this.#shards.of(collection, key);
   }
 }

@@ -26,7 +26,7 @@ export interface ShardView {
   readonly status: 'active' | 'moving' | 'degraded' | 'unavailable';
 }
 
-const moveRequest = z.strictObject({ from: z.string(), to: z.string() });
+export const moveRequest = z.strictObject({ from: z.string(), to: z.string() });
 
 export class ShardOperations {
   readonly #nodes: Nodes;

@@ -25,7 +25,7 @@ export interface Allowed {
   readonly triggers: readonly string[];
 }
 
-const request = z.strictObject({
+export const attachRequest = z.strictObject({
   table: z.string(),
   updatedAtColumn: z.string().min(1).optional(),
   embedding: z.string().min(1).optional(),
@@ -47,7 +47,7 @@ export function parseAttach(
   defaults: { readonly shards: number; readonly strategy: Strategy },
 ): AttachRequest {
   if (!isObject(body)) throw invalid('the body must be an object that names the table');
-  const value = parseWith(request, body);
+  const value = parseWith(attachRequest, body);
   const conflicts = conflictRules(
     value.conflicts,
     defaults.strategy === 'vector-clock' ? 'vector-clock' : 'lww',

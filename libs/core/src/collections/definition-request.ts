@@ -15,21 +15,24 @@ import {
 
 /** One of `now`, or a refusal that tells a value of the contract from a mistake. */
 const choice = <const T extends readonly [string, ...string[]]>(now: T, later: readonly string[]) =>
-  z.string().superRefine((value, context) => {
-    if (now.includes(value)) return;
-    const has = `one of ${now.join(', ')}`;
-    context.addIssue({
-      code: 'custom',
-      message: later.includes(value)
-        ? `${notSupportedMark}${value} is not available in this version, ${has} is`
-        : `must be ${has}`,
-    });
-  }) as unknown as z.ZodType<T[number]>;
+  z
+    .string()
+    .superRefine((value, context) => {
+      if (now.includes(value)) return;
+      const has = `one of ${now.join(', ')}`;
+      context.addIssue({
+        code: 'custom',
+        message: later.includes(value)
+          ? `${notSupportedMark}${value} is not available in this version, ${has} is`
+          : `must be ${has}`,
+      });
+    })
+    .meta({ enum: now }) as unknown as z.ZodType<T[number], T[number]>;
 
 const shardsMax = 4096;
 const integer = (min: number, max: number) => z.number().int().min(min).max(max);
 
-const request = z.strictObject({
+export const definitionRequest = z.strictObject({
   dimension: integer(1, Math.max(...Object.values(dimensionMax))),
   metric: choice(['cosine', 'l2', 'inner-product', 'l1', 'hamming', 'jaccard'], []).optional(),
   vectorType: choice(['vector', 'halfvec', 'sparsevec', 'bit'], []).default('vector'),
@@ -63,7 +66,7 @@ export interface DefinitionDefaults {
 export function parseDefinition(body: unknown, defaults: DefinitionDefaults): CollectionDefinition {
   if (!isObject(body))
     throw new PgquorumError('invalid_request', 'the body must be an object with the definition');
-  const value = parseWith(request, body);
+  const value = parseWith(definitionRequest, body);
   const partitioning = rangeOf(value);
   const definition = {
     dimension: value.dimension,
@@ -83,7 +86,7 @@ export function parseDefinition(body: unknown, defaults: DefinitionDefaults): Co
 }
 
 /** Undefined when it is by hash. */
-function rangeOf({ partitioning, shards }: z.infer<typeof request>): RangePartitioning | undefined {
+function rangeOf({ partitioning, shards }: z.infer<typeof definitionRequest>): RangePartitioning | undefined {
   const points = partitioning?.splitPoints;
   if (partitioning?.type !== 'range') {
     if (points !== undefined) throw invalid('partitioning.splitPoints: belong to the type range');
@@ -101,7 +104,7 @@ function rangeOf({ partitioning, shards }: z.infer<typeof request>): RangePartit
 
 /** Nothing where every node holds every shard: such a collection has no shard map. */
 function heldBy(
-  value: z.infer<typeof request>,
+  value: z.infer<typeof definitionRequest>,
   defaults: DefinitionDefaults,
 ): Pick<CollectionDefinition, 'replicationFactor' | 'nonHostWrites'> {
   const replicationFactor = value.replicationFactor ?? defaults.replicationFactor;
@@ -117,7 +120,7 @@ function heldBy(
   };
 }
 
-const changeRequest = z.strictObject({
+export const changeRequest = z.strictObject({
   conflicts: conflictRulesSchema.optional(),
   index: z.unknown().optional(),
   writes: z.unknown().optional(),
@@ -142,7 +145,7 @@ export function parseChange(body: unknown, before: CollectionDefinition): Collec
   return after;
 }
 
-function parseIndex(index: z.infer<typeof request>['index']): IndexDefinition {
+function parseIndex(index: z.infer<typeof definitionRequest>['index']): IndexDefinition {
   if (index?.lists !== undefined)
     throw notSupported('index.lists', 'ivfflat is not available in this version');
   if (index?.type === 'none') {

@@ -4,8 +4,8 @@ import { checkCollectionName, integerIn, invalid, oneOf, unknownField } from '..
 
 const limitDefault = 100;
 const limitMax = 1000;
-const states = ['open', 'superseded', 'resolved', 'restored'] as const;
-const kinds = [
+export const states = ['open', 'superseded', 'resolved', 'restored'] as const;
+export const kinds = [
   'update-update',
   'update-delete',
   'delete-update',

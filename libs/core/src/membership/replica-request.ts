@@ -34,7 +34,7 @@ export interface RemoveArguments {
   readonly topics: 'keep' | 'delete';
 }
 
-const addRequest = z.strictObject({
+export const addRequest = z.strictObject({
   ...nodeAddress.shape,
   allow: z.strictObject({ sequences: z.boolean().default(false) }).default({ sequences: false }),
 });
