@@ -78,12 +78,19 @@ export function exchangeProblem(exchange: Exchange): string | null {
   const said = Object.entries(answer.content ?? {})[0];
   const wrong =
     said === undefined ? (type === null ? null : `has a body of ${type}`) : answerProblem(said, type, body);
+  // Of a batch, items that are wrong have errors of their own, and the others are written.
+  const sent = hasFailedItems(body) ? undefined : exchange.sent;
   return (
-    [wrong, requestProblem(operation, search ?? '', exchange.sent)]
+    [wrong, requestProblem(operation, search ?? '', sent)]
       .filter((one) => one !== null)
       .map((one) => `${where}: ${one}`)
       .join('\n') || null
   );
+}
+
+function hasFailedItems(body: unknown): boolean {
+  const { results, items } = body as { readonly results?: unknown; readonly items?: unknown };
+  return [results, items].some((list) => Array.isArray(list) && list.some((one: object) => 'error' in one));
 }
 
 function answerProblem(
