@@ -44,6 +44,52 @@ $$;
 COMMENT ON FUNCTION pgquorum.advance_dot(at_least bigint) IS 'Sets the sequence of dots forward to at least this counter.';
 
 --
+-- Name: check_holders(text, integer[], bigint[]); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.check_holders(of_collection text, wanted integer[], epochs bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform from pgquorum.shard_role r where r.collection = of_collection and r.shard = any(wanted) order by r.shard for share;
+  if exists (select from unnest(wanted, epochs) w(shard, epoch)
+      where not exists (select from pgquorum.shard_role r where r.collection = of_collection and r.shard = w.shard and r.role in ('replica', 'joining') and r.epoch = w.epoch)) then
+    raise exception 'this node does not hold the shard under the epoch that was asked for' using errcode = 'PQ020';
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION check_holders(of_collection text, wanted integer[], epochs bigint[]); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.check_holders(of_collection text, wanted integer[], epochs bigint[]) IS 'Refuses to go on unless this node holds all of these shards, or is being filled with them, under just these epochs, and does so until the end of the transaction.';
+
+--
+-- Name: check_members(text[]); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.check_members(names text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  -- Shared by those who count on the members, alone for who changes them: cheaper than a lock on rows that every write would take.
+  perform pg_advisory_xact_lock_shared(hashtextextended('pgquorum members', 0));
+  if names is distinct from (select array_agg(distinct m.name collate "C" order by m.name collate "C") from pgquorum.member m where not m.retired) then
+    raise exception 'the members of the cluster are others than was asked for' using errcode = 'PQ020';
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION check_members(names text[]); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.check_members(names text[]) IS 'Refuses to go on unless these are the members as this node knows them, in order of their bytes, and keeps them until the end of the transaction.';
+
+--
 -- Name: check_shards(text, integer[], bigint[]); Type: FUNCTION; Schema: pgquorum; Owner: -
 --
 
@@ -724,6 +770,26 @@ $$;
 --
 
 COMMENT ON FUNCTION pgquorum.forget_secret() IS 'Takes the secret of a job that has ended away.';
+
+--
+-- Name: hold_members(); Type: FUNCTION; Schema: pgquorum; Owner: -
+--
+
+CREATE FUNCTION pgquorum.hold_members() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform pg_advisory_xact_lock(hashtextextended('pgquorum members', 0));
+  return null;
+end
+$$;
+
+--
+-- Name: FUNCTION hold_members(); Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON FUNCTION pgquorum.hold_members() IS 'Who changes the members waits for those who count on them.';
 
 --
 -- Name: keep_floor(); Type: FUNCTION; Schema: pgquorum; Owner: -
@@ -2456,6 +2522,12 @@ ALTER TABLE pgquorum.conflict ENABLE ALWAYS TRIGGER conflict_completed;
 CREATE TRIGGER conflict_found AFTER INSERT ON pgquorum.conflict FOR EACH ROW WHEN ((new.kind <> 'replaced'::text)) EXECUTE FUNCTION pgquorum.conflict_event();
 
 ALTER TABLE pgquorum.conflict ENABLE ALWAYS TRIGGER conflict_found;
+
+--
+-- Name: member hold_members; Type: TRIGGER; Schema: pgquorum; Owner: -
+--
+
+CREATE TRIGGER hold_members BEFORE INSERT OR DELETE OR UPDATE ON pgquorum.member FOR EACH STATEMENT EXECUTE FUNCTION pgquorum.hold_members();
 
 --
 -- Name: horizon horizon_floor; Type: TRIGGER; Schema: pgquorum; Owner: -

@@ -45,6 +45,8 @@ export function settingsFor(
     PGQUORUM_CLUSTER: cluster,
     PGQUORUM_HTTP_PORT: '0',
     PGQUORUM_GRPC_PORT: '0',
+    // Most tests look at one master after another.
+    PGQUORUM_CONSISTENCY_LEVEL: 'one',
     ...extra,
   });
 }

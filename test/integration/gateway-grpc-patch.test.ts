@@ -165,7 +165,7 @@ test('bad patches have the codes that HTTP has, and change nothing', async () =>
     [{ model: 'tiny', ...row }, 'INVALID_ARGUMENT', 'model_unknown'],
     [{ model: 'small', ...row }, 'FAILED_PRECONDITION', 'model_outdated'],
     [{ ifMatch: 'soon', ...row }, 'INVALID_ARGUMENT', 'invalid_request'],
-    [{ options: { consistency: 'all' }, ...row }, 'UNIMPLEMENTED', 'consistency_unsupported'],
+    [{ options: { consistency: 'most' }, ...row }, 'INVALID_ARGUMENT', 'invalid_request'],
   ];
   for (const [body, status, code] of cases)
     expect(await failure(patch('bad', body), code)).toMatchObject({ status });

@@ -195,10 +195,10 @@ test('errors carry their code', async () => {
       call('pgquorum.v1.Vectors/Upsert', {
         collection: 'docs',
         vectors: [{ id: 'a' }],
-        options: { consistency: 'all' },
+        options: { consistency: 'most' },
       }),
     ),
-  ).toMatchObject({ status: 'UNIMPLEMENTED', reason: 'consistency_unsupported' });
+  ).toMatchObject({ status: 'INVALID_ARGUMENT', reason: 'invalid_request' });
   expect(
     await failure(call('pgquorum.v1.Collections/Put', { name: 'docs', definition: { dimension: 4 } })),
   ).toMatchObject({ status: 'ALREADY_EXISTS', reason: 'collection_exists' });

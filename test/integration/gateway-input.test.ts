@@ -286,8 +286,6 @@ const collections: ProblemCase[] = [
 ];
 
 const options: ProblemCase[] = [
-  ['consistency quorum', 'POST', `${vectors}?consistency=quorum`, one(good), 501, 'consistency_unsupported'],
-  ['consistency all', 'DELETE', `${vectors}/a?consistency=all`, {}, 501, 'consistency_unsupported'],
   [
     'a consistency that is none',
     'POST',
@@ -297,7 +295,15 @@ const options: ProblemCase[] = [
     'invalid_request',
     /consistency/,
   ],
-  ['a read at quorum', 'GET', `${vectors}/a?consistency=quorum`, {}, 501, 'consistency_unsupported'],
+  [
+    'a read at a level that is none',
+    'GET',
+    `${vectors}/a?consistency=most`,
+    {},
+    400,
+    'invalid_request',
+    /consistency/,
+  ],
   ['an unknown option', 'POST', `${vectors}?fast=1`, one(good), 400, 'unknown_field', /fast/],
   [
     'a timeout that is no number',

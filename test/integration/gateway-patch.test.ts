@@ -272,10 +272,6 @@ test('bad patches have codes of their own and change nothing', async () => {
     [{ 'idempotency-key': '' }, 400, 'invalid_request'],
   ] as const)
     expect(await patch('bad', { metadata: { n: 2 } }, { headers })).toMatchObject({ status, body: { code } });
-  expect(await patch('bad', { metadata: { n: 2 } }, { query: '?consistency=quorum' })).toMatchObject({
-    status: 501,
-    body: { code: 'consistency_unsupported' },
-  });
   expect(await patch('none', { metadata: { n: 2 } })).toMatchObject({
     status: 404,
     body: { code: 'vector_not_found' },

@@ -15,12 +15,15 @@ import { DeadLetterStore } from '#core/dead-letters/store.pg.ts';
 import { EventStreams } from '#core/events/stream.pg.ts';
 import { JobBoard } from '#core/jobs/board.pg.ts';
 import type { Logger } from '#core/observability/logger.process.ts';
+import { LevelReader } from '#core/reads/level-reader.pg.ts';
 import { Reader } from '#core/reads/reader.pg.ts';
 import { Searcher } from '#core/search/searcher.pg.ts';
 import { Nodes } from '#core/topology/nodes.pg.ts';
 import { ShardPlacement } from '#core/topology/shard-placement.ts';
 import { StatusBoard } from '#core/topology/status.pg.ts';
+import { FanOut } from '#core/writes/fan-out.pg.ts';
 import { Patcher } from '#core/writes/patcher.pg.ts';
+import { Strengthener } from '#core/writes/strengthen.pg.ts';
 import { Writer } from '#core/writes/writer.pg.ts';
 import { openChangeStreams } from './change-streams.ts';
 import { Dashboard } from './dashboard/dashboard.files.ts';
@@ -70,7 +73,7 @@ const factory = (
   useFactory: useFactory as FactoryProvider['useFactory'],
 });
 
-const vectors = (settings: Settings): FactoryProvider[] => [
+const vectors = (settings: Settings, logger: Logger): FactoryProvider[] => [
   factory(ShardPlacement, [Nodes], (nodes: Nodes) => {
     const placement = new ShardPlacement(nodes.all, settings);
     nodes.onChange(() => placement.place(nodes.all));
@@ -82,22 +85,40 @@ const vectors = (settings: Settings): FactoryProvider[] => [
     (nodes: Nodes) => new CollectionDirectory(nodes, resolverCheck(settings.resolversDir)),
   ),
   factory(
+    FanOut,
+    [Nodes, CollectionDirectory],
+    (nodes: Nodes, directory: CollectionDirectory) =>
+      new FanOut({ nodes, directory, logger, sessionsMax: settings.fanOutSessions }),
+  ),
+  factory(
+    Strengthener,
+    [Nodes, CollectionDirectory, FanOut],
+    (nodes: Nodes, directory: CollectionDirectory, fanOut: FanOut) =>
+      new Strengthener({ nodes, directory, fanOut }),
+  ),
+  factory(
     Writer,
-    [Nodes, ShardPlacement, CollectionDirectory],
-    (nodes: Nodes, placement: ShardPlacement, directory: CollectionDirectory) =>
-      new Writer({ nodes, placement, directory }),
+    [Nodes, ShardPlacement, CollectionDirectory, Strengthener],
+    (nodes: Nodes, placement: ShardPlacement, directory: CollectionDirectory, strengthener: Strengthener) =>
+      new Writer({ nodes, placement, directory, strengthener }),
   ),
   factory(
     Patcher,
-    [Nodes, ShardPlacement, CollectionDirectory],
-    (nodes: Nodes, placement: ShardPlacement, directory: CollectionDirectory) =>
-      new Patcher({ nodes, placement, directory }),
+    [Nodes, ShardPlacement, Strengthener],
+    (nodes: Nodes, placement: ShardPlacement, strengthener: Strengthener) =>
+      new Patcher({ nodes, placement, strengthener }),
+  ),
+  factory(
+    LevelReader,
+    [Nodes, CollectionDirectory, FanOut],
+    (nodes: Nodes, directory: CollectionDirectory, fanOut: FanOut) =>
+      new LevelReader({ nodes, directory, fanOut }),
   ),
   factory(
     Reader,
-    [Nodes, ShardPlacement, CollectionDirectory],
-    (nodes: Nodes, placement: ShardPlacement, directory: CollectionDirectory) =>
-      new Reader({ nodes, placement, directory }),
+    [Nodes, ShardPlacement, CollectionDirectory, LevelReader],
+    (nodes: Nodes, placement: ShardPlacement, directory: CollectionDirectory, levels: LevelReader) =>
+      new Reader({ nodes, placement, directory, levels }),
   ),
   factory(
     Searcher,
@@ -235,7 +256,7 @@ export class AppModule {
       providers: [
         { provide: Nodes, useValue: nodes },
         { provide: GatewayMetrics, useValue: metrics },
-        ...vectors(settings),
+        ...vectors(settings, logger),
         ...conflicts,
         ...deadLetters(logger),
         ...cluster(settings),

@@ -6,6 +6,7 @@ import { PgquorumError } from '#core/errors/error.ts';
 import type { Logger } from '#core/observability/logger.process.ts';
 import { Nodes } from '#core/topology/nodes.pg.ts';
 import { openCluster } from '#core/topology/open-cluster.pg.ts';
+import { FanOut } from '#core/writes/fan-out.pg.ts';
 import { AppModule } from './app.module.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { ClusterOperations } from './operations/cluster.ts';
@@ -48,6 +49,7 @@ export async function openOperations(settings: Settings, logger: Logger): Promis
       replicas: app.get(ReplicaOperations),
       close: async () => {
         await app.close();
+        await app.get(FanOut).close();
         await nodes.close();
       },
     };

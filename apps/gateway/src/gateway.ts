@@ -9,6 +9,7 @@ import type { Logger } from '#core/observability/logger.process.ts';
 import { Nodes } from '#core/topology/nodes.pg.ts';
 import { openCluster } from '#core/topology/open-cluster.pg.ts';
 import { StatusBoard } from '#core/topology/status.pg.ts';
+import { FanOut } from '#core/writes/fan-out.pg.ts';
 import { AppModule } from './app.module.ts';
 import type { GrpcServer as GrpcServerClass } from './grpc/server.ts';
 import type { GrpcStrategy as GrpcStrategyClass } from './grpc/strategy.ts';
@@ -124,6 +125,7 @@ async function listen({
       routes,
       close: async () => {
         await app.close();
+        await app.get(FanOut).close();
         await nodes.close();
       },
     };

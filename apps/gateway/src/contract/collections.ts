@@ -5,6 +5,7 @@ import { strategies } from '#core/collections/conflict-rules.ts';
 import { changeRequest, definitionRequest } from '#core/collections/definition-request.ts';
 import type { CollectionDefinition } from '#core/collections/definition.ts';
 import { ddlRequest } from '#core/ddl/request.ts';
+import { levels } from '#core/writes/consistency.ts';
 import { crdtTypes } from '#core/versioning/crdt/field.ts';
 import type { CollectionView, MeasuredCollectionView } from '../operations/collections.ts';
 import { answer, named, nothing, shows, time, type RouteContract } from './route.ts';
@@ -20,6 +21,7 @@ export const definition = shows<CollectionDefinition>()(
       partitioning: z.object({ type: z.literal('range'), splitPoints: z.array(z.string()) }).optional(),
       replicationFactor: z.int().optional(),
       nonHostWrites: z.literal('refuse').optional(),
+      consistency: z.enum(levels).optional(),
       writes: z.literal('any'),
       conflicts: z.object({
         strategy: z.enum(strategies),

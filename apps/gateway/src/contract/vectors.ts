@@ -1,8 +1,9 @@
 /** Vectors: writes, reads and search. */
 import { z } from 'zod';
-import type { StoredVector } from '#core/reads/reader.pg.ts';
+import type { StoredVector } from '#core/reads/stored-vector.ts';
 import { kMax, efSearchMax } from '#core/search/request.ts';
 import type { Match, SearchResult } from '#core/search/searcher.pg.ts';
+import { levels } from '#core/writes/consistency.ts';
 import { keyBytesMax } from '#core/writes/item.ts';
 import type { ItemResult } from '#core/writes/writer.pg.ts';
 import { answer, ifMatch, inCollection, integer, shows, type RouteContract } from './route.ts';
@@ -10,7 +11,8 @@ import { embedding, embeddingRequest, itemProblem, metadataRequest, sibling, ver
 
 export const key = z.string().min(1).max(keyBytesMax);
 const timeoutMs = integer(1, 300_000).optional();
-const consistency = z.enum(['one', 'quorum', 'all']).optional();
+const level = z.enum(levels);
+const consistency = level.optional();
 
 const writeQuery = z.strictObject({
   consistency,
@@ -36,6 +38,7 @@ const writtenFields = {
   operation: z.object({ origin: z.string(), counter: z.string() }).optional(),
   coordinator: z.string(),
   acks: z.array(z.string()),
+  reached: level.optional(),
 };
 export const written = shows<Exclude<ItemResult, { error: unknown }>>()(
   z.object(writtenFields).meta({ id: 'WrittenItem' }),
@@ -44,7 +47,6 @@ export const failedItem = z
   .object({ id: z.string().nullable(), error: itemProblem })
   .meta({ id: 'FailedItem' });
 
-const level = z.literal('one');
 export const writeAnswer = z
   .object({ results: z.array(z.union([written, failedItem])), consistency: level })
   .meta({ id: 'WriteAnswer' });

@@ -1,9 +1,10 @@
 /** Messages as the loader gives and takes them: camelCase, 64-bit integers as texts, absent fields absent. */
+import type { Receipt } from '#core/writes/strengthen.pg.ts';
 import type { CollectionDefinition } from '#core/collections/definition.ts';
 import type { Sibling } from '#core/conflicts/siblings.ts';
 import type { ConflictView } from '#core/conflicts/view.ts';
 import { PgquorumError } from '#core/errors/error.ts';
-import type { StoredVector } from '#core/reads/reader.pg.ts';
+import type { StoredVector } from '#core/reads/stored-vector.ts';
 import { invalid } from '#core/requests/fields.ts';
 import { parseLossless } from '#core/requests/lossless-json.ts';
 import type { VersionView } from '#core/versioning/version-view.ts';
@@ -70,6 +71,14 @@ export const showItemError = (error: PgquorumError): object => {
   const { code, detail, hint } = problemOf(error);
   return { code, detail, hint };
 };
+
+/** Of a write that stands on too few replicas. */
+export function showReceipt({ extra }: PgquorumError): object {
+  const receipt = extra['receipt'] as Receipt | undefined;
+  if (receipt === undefined) return {};
+  const { acks, required, retrySafe, version } = receipt;
+  return { receipt: { acks, required, retrySafe, version: showVersion(version) } };
+}
 
 export const showStored = (found: StoredVector): object => ({
   id: found.id,

@@ -23,6 +23,7 @@ import {
   showConflict,
   showEmbedding,
   showItemError,
+  showReceipt,
   showStored,
   showVersion,
   type EmbeddingMessage,
@@ -65,17 +66,18 @@ interface WriteOptionsMessage {
   readonly consistency?: string;
   readonly coordinator?: string;
   readonly idempotencyKey?: string;
+  readonly onTimeout?: string;
 }
 
 function writeCall(
   request: { readonly options?: WriteOptionsMessage | null },
   { caller, timeoutMs }: CallContext,
 ): WriteCall {
-  const { consistency, coordinator, idempotencyKey } = request.options ?? {};
+  const { consistency, coordinator, idempotencyKey, onTimeout } = request.options ?? {};
   const key = idempotencyKey === undefined || idempotencyKey === '' ? null : idempotencyKey;
   return {
     caller,
-    options: given({ consistency, coordinator, timeoutMs }),
+    options: given({ consistency, coordinator, onTimeout, timeoutMs }),
     idempotencyKey: key,
     body: key === null ? '' : JSON.stringify({ ...request, options: null }),
   };
@@ -88,7 +90,7 @@ function showWrite({ results, consistency }: WriteAnswer): object {
   return {
     results: results.map((result) =>
       'error' in result
-        ? { id: result.id ?? '', error: showItemError(result.error) }
+        ? { id: result.id ?? '', error: showItemError(result.error), ...showReceipt(result.error) }
         : { ...result, version: showVersion(result.version) },
     ),
     consistency,
@@ -148,7 +150,7 @@ const vectorWrites = (vectors: VectorOperations) => ({
       ...writeCall(request, context),
       ifMatch: ifMatch === '' ? null : ifMatch,
     });
-    return showWrite({ results: [result], consistency: 'one' });
+    return showWrite({ results: [result], consistency: result.consistency });
   },
   Delete: async (request: IdsMessage, context: CallContext) =>
     showWrite(

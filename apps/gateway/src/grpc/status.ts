@@ -22,7 +22,7 @@ export function toServiceError(error: PgquorumError, requestId: string): Service
   const code = grpcStatus[grpc];
   const message = `${title}: ${error.detail}`;
   const info = errorInfoType
-    .encode({ reason: error.code, domain: errorDomain, metadata: { hint, requestId } })
+    .encode({ reason: error.code, domain: errorDomain, metadata: { hint, requestId, ...receiptOf(error) } })
     .finish();
   const details = statusType
     .encode({
@@ -36,3 +36,7 @@ export function toServiceError(error: PgquorumError, requestId: string): Service
   metadata.set('x-request-id', requestId);
   return Object.assign(new Error(message), { code, details: message, metadata });
 }
+
+/** As in the body of an HTTP answer. */
+const receiptOf = ({ extra: { receipt } }: PgquorumError): { receipt?: string } =>
+  receipt === undefined ? {} : { receipt: JSON.stringify(receipt) };

@@ -1,12 +1,14 @@
 /** Results of items as HTTP shows them. */
 import { PgquorumError } from '#core/errors/error.ts';
-import type { ReadResult } from '#core/reads/reader.pg.ts';
+import type { ReadResult } from '#core/reads/stored-vector.ts';
 import type { ItemResult } from '#core/writes/writer.pg.ts';
 import type { WriteAnswer } from '../operations/vectors.ts';
 import { problemOf } from './problem.ts';
 
 const showItem = <T extends ItemResult | ReadResult>(result: T) =>
-  'error' in result ? { id: result.id, error: problemOf(result.error) } : result;
+  'error' in result
+    ? { id: result.id, error: { ...problemOf(result.error), ...result.error.extra } }
+    : result;
 
 /** When no item was written the whole request failed, with the status of the first. */
 export function showWrite({ results, consistency }: WriteAnswer): object {

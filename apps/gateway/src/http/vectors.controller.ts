@@ -51,7 +51,7 @@ export class VectorsController {
   ): Promise<object> {
     const result = await this.#vectors.patch(collection, id, bodyOf(request), patchCall(request));
     reply.header('etag', `"${result.version.text}"`);
-    return { ...result, consistency: 'one' };
+    return result;
   }
 
   @Delete('vectors/:id')
@@ -60,7 +60,7 @@ export class VectorsController {
     @Param('id') id: string,
     @Req() request: FastifyRequest,
   ): Promise<object> {
-    return { ...(await this.#vectors.remove(collection, id, writeCall(request))), consistency: 'one' };
+    return this.#vectors.remove(collection, id, writeCall(request));
   }
 
   @Post('search')

@@ -6,14 +6,16 @@ import { parseIfMatch } from '#core/conflicts/if-match.ts';
 import { isPgquorumError, PgquorumError } from '#core/errors/error.ts';
 import type { Deadline } from '#core/postgres/deadline.ts';
 import { deadlineIn } from '#core/postgres/session.pg.ts';
-import type { Reader, ReadResult, StoredVector } from '#core/reads/reader.pg.ts';
+import type { KeyItem, Reader } from '#core/reads/reader.pg.ts';
+import type { ReadResult, StoredVector } from '#core/reads/stored-vector.ts';
 import { checkFields, invalid, isObject } from '#core/requests/fields.ts';
 import { parseSearch } from '#core/search/request.ts';
 import type { Searcher, SearchResult } from '#core/search/searcher.pg.ts';
 import { shardOf } from '#core/placement/partitioning.ts';
 import { parseReadOptions, parseTimeout, parseWriteOptions } from '#core/writes/consistency.ts';
+import { weakest, type Consistency } from '#core/writes/levels.ts';
 import { checkVerb, idChecks, type TableVerb } from '#core/writes/attached.ts';
-import { checkKey, parseIds, parseItems } from '#core/writes/item.ts';
+import { checkKey, parseIds, parseItems, type ParsedItem } from '#core/writes/item.ts';
 import { parsePatch } from '#core/writes/patch-item.ts';
 import type { Patcher, PatchResult } from '#core/writes/patcher.pg.ts';
 import type { ItemResult, WriteContext, Writer } from '#core/writes/writer.pg.ts';
@@ -22,7 +24,8 @@ import type { PatchCall, ReadCall, WriteCall } from './caller.ts';
 
 export interface WriteAnswer {
   readonly results: readonly ItemResult[];
-  readonly consistency: 'one';
+  /** What all results have reached. */
+  readonly consistency: Consistency;
 }
 
 const idempotencyKeyMax = 255;
@@ -67,10 +70,15 @@ export class VectorOperations {
       models: conflicts.models,
       ...idChecks(context.collection),
     });
-    return this.#answer(name, await this.#writer.upsert(context, parsed));
+    return this.#answer(context, await this.#writer.upsert(context, parsed));
   }
 
-  async patch(name: string, id: string, body: unknown, call: PatchCall): Promise<PatchResult> {
+  async patch(
+    name: string,
+    id: string,
+    body: unknown,
+    call: PatchCall,
+  ): Promise<PatchResult & Pick<WriteAnswer, 'consistency'>> {
     const key = checkKey(id);
     const ifMatch = parseIfMatch(call.ifMatch);
     // A repeat has to be of the same vector and the same condition too, neither of which is in the body.
@@ -81,9 +89,9 @@ export class VectorOperations {
     const context = await this.#writeContext(name, 'patch', { ...call, body: repeated });
     const item = parsePatch(body, context.collection.definition, { id: key, ifMatch });
     try {
-      const result = await this.#patcher.patch(context, item);
+      const result = await this.#onWhoHasIt(context, item, (where) => this.#patcher.patch(where, item));
       this.#metrics.countWrite(name, 'ok');
-      return result;
+      return { ...result, consistency: result.reached ?? context.level };
     } catch (cause) {
       this.#metrics.countWrite(name, isPgquorumError(cause) ? cause.code : 'internal');
       throw cause;
@@ -94,46 +102,93 @@ export class VectorOperations {
     const ids = this.#batch(body, 'ids');
     const context = await this.#writeContext(name, 'delete', call);
     return this.#answer(
-      name,
-      await this.#writer.remove(
+      context,
+      await this.#remove(
         context,
         parseIds(ids, context.collection.definition, idChecks(context.collection).checkId),
       ),
     );
   }
 
-  async remove(name: string, id: string, call: WriteCall): Promise<Exclude<ItemResult, { error: unknown }>> {
+  async remove(
+    name: string,
+    id: string,
+    call: WriteCall,
+  ): Promise<PatchResult & Pick<WriteAnswer, 'consistency'>> {
     const key = checkKey(id);
     const context = await this.#writeContext(name, 'delete', { ...call, body: key });
     idChecks(context.collection).checkId?.(key);
-    const { results } = this.#answer(
-      name,
-      await this.#writer.remove(context, [
+    const { results, consistency } = this.#answer(
+      context,
+      await this.#remove(context, [
         { ok: true, item: { id: key, shard: shardOf(key, context.collection.definition) } },
       ]),
     );
     const [result] = results;
     if (result === undefined) throw new PgquorumError('internal', 'a delete gave no result');
     if ('error' in result) throw result.error;
-    return result;
+    return { ...result, consistency };
+  }
+
+  /** Beyond ONE what its primary has not may be there all the same: whoever has it by a read at QUORUM deletes it. */
+  async #remove(context: WriteContext, parsed: readonly ParsedItem<KeyItem>[]): Promise<ItemResult[]> {
+    const results = await this.#writer.remove(context, parsed);
+    const missed = parsed.filter((_, at) => isNotFound(results[at]!));
+    const preferred = await this.#whoHas(context, missed);
+    if (preferred === null) return results;
+    const again = new Map(
+      (await this.#writer.remove({ ...context, preferred }, missed)).map((result) => [result.id, result]),
+    );
+    return results.map((result) => again.get(result.id) ?? result);
+  }
+
+  /** The same for one vector, by a call that rejects when it is not there. */
+  async #onWhoHasIt<T>(
+    context: WriteContext,
+    item: KeyItem,
+    work: (context: WriteContext) => Promise<T>,
+  ): Promise<T> {
+    try {
+      return await work(context);
+    } catch (cause) {
+      const missing = isPgquorumError(cause) && cause.code === 'vector_not_found';
+      const preferred = missing ? await this.#whoHas(context, [{ ok: true, item }]) : null;
+      if (preferred === null) throw cause;
+      return work({ ...context, preferred });
+    }
+  }
+
+  /** Null when nobody has them, or nobody is to be asked. */
+  async #whoHas(
+    { collection, deadline, level }: WriteContext,
+    missed: readonly ParsedItem<KeyItem>[],
+  ): Promise<ReadonlyMap<string, string> | null> {
+    if (level === 'one' || missed.length === 0) return null;
+    const found = await this.#reader.getAll(collection, missed, {
+      deadline,
+      siblings: false,
+      level: 'quorum',
+    });
+    const where = found.flatMap((one): [string, string][] => ('error' in one ? [] : [[one.id, one.node]]));
+    return where.length === 0 ? null : new Map(where);
   }
 
   async get(name: string, id: string, call: ReadCall): Promise<StoredVector> {
     const key = checkKey(id);
-    const { timeoutMs, siblings } = parseReadOptions(call.options);
+    const { timeoutMs, siblings, level } = parseReadOptions(call.options);
     const deadline = deadlineIn(timeoutMs, call.caller.signal);
     const collection = await this.#collection(name, deadline, siblings ? 'siblings' : undefined);
     idChecks(collection).checkId?.(key);
     return this.#reader.get(
       collection,
       { id: key, shard: shardOf(key, collection.definition) },
-      { deadline, siblings },
+      { deadline, siblings, level },
     );
   }
 
   async getAll(name: string, body: unknown, call: ReadCall): Promise<ReadResult[]> {
     const ids = this.#batch(body, 'ids');
-    const { timeoutMs, siblings } = parseReadOptions(call.options);
+    const { timeoutMs, siblings, level } = parseReadOptions(call.options);
     const deadline = deadlineIn(timeoutMs, call.caller.signal);
     const collection = await this.#collection(name, deadline, siblings ? 'siblings' : undefined);
     return this.#reader.getAll(
@@ -142,6 +197,7 @@ export class VectorOperations {
       {
         deadline,
         siblings,
+        level,
       },
     );
   }
@@ -169,18 +225,21 @@ export class VectorOperations {
     verb: 'upsert' | 'patch' | 'delete',
     call: WriteCall,
   ): Promise<WriteContext> {
-    const { timeoutMs, coordinator } = parseWriteOptions(call.options, this.#settings.consistencyLevel);
+    const { timeoutMs, coordinator, level, onTimeout } = parseWriteOptions(call.options);
     const deadline = deadlineIn(timeoutMs, call.caller.signal);
     const { idempotencyKey, body, caller } = call;
     if (idempotencyKey !== null && (idempotencyKey === '' || idempotencyKey.length > idempotencyKeyMax))
       throw invalid(`Idempotency-Key: must have 1 to ${idempotencyKeyMax} characters`);
     const keyed =
       idempotencyKey === null ? null : { principal: caller.principal, idempotencyKey, verb, body };
+    const collection = await this.#collection(name, deadline, verb === 'delete' ? undefined : verb);
     return {
-      collection: await this.#collection(name, deadline, verb === 'delete' ? undefined : verb),
+      collection,
       deadline,
       coordinator,
       keyed,
+      level: level ?? collection.definition.consistency ?? this.#settings.consistencyLevel,
+      onTimeout,
     };
   }
 
@@ -197,9 +256,16 @@ export class VectorOperations {
     return items;
   }
 
-  #answer(collection: string, results: readonly ItemResult[]): WriteAnswer {
+  #answer(
+    { collection: { name: collection }, level }: WriteContext,
+    results: readonly ItemResult[],
+  ): WriteAnswer {
     for (const result of results)
       this.#metrics.countWrite(collection, 'error' in result ? result.error.code : 'ok');
-    return { results, consistency: 'one' };
+    const reached = results.flatMap((result) => ('error' in result ? [] : [result.reached ?? level]));
+    return { results, consistency: weakest(reached) ?? level };
   }
 }
+
+const isNotFound = (result: ItemResult): boolean =>
+  'error' in result && result.error.code === 'vector_not_found';

@@ -27,11 +27,11 @@ export interface PublishedCollection {
 }
 
 export class OriginCatalog {
-  private readonly client: pg.Client;
+  private readonly client: Pick<pg.ClientBase, 'query'>;
   private collections = new Map<string, PublishedCollection>();
   private types: Map<number, string> | null = null;
 
-  constructor(client: pg.Client) {
+  constructor(client: Pick<pg.ClientBase, 'query'>) {
     this.client = client;
   }
 

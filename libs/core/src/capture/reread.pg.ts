@@ -27,6 +27,8 @@ import { binaryColumnsSql, type PublishedCollection } from './catalog.pg.ts';
 import type { ConflictMark, Reread } from './join.ts';
 import { overwrittenRequest } from './overwritten-request.ts';
 
+type Queryable = Pick<pg.ClientBase, 'query'>;
+
 /** How long a commit may stay invisible before the stream gives up and starts again. */
 const visibleWithinMs = 60_000;
 /** A record that is nowhere for this long was deleted. */
@@ -141,7 +143,7 @@ export async function rereadConflicts(
  * node nobody does: reading alone writes WAL (pruned pages, hint bits under checksums), and the server leaves a part of a page unflushed
  * until somebody commits. So after a moment this commits itself, with a message that no one is sent.
  */
-export async function waitFlushed(client: pg.Client): Promise<void> {
+export async function waitFlushed(client: Queryable): Promise<void> {
   const read = await client.query<{ lsn: string }>('select pg_current_wal_insert_lsn()::text as lsn');
   for (let tries = 0; tries < 3; tries += 1) {
     const flushed = await client.query<{ done: boolean }>(
@@ -248,11 +250,12 @@ const requestsSql = (collection: string, key: string): string =>
 
 type RequestJson = [request: string, origin: number, counter: string, hlc: string, clock: Clock | null];
 
+/** With `nameOf` the statement is prepared under that name, once a connection. */
 export async function readStates(
-  client: pg.Client,
+  client: Queryable,
   source: PublishedCollection,
   keys: readonly KeyTexts[],
-  { requests }: { readonly requests: 'all' | 'none' },
+  { requests, nameOf }: { readonly requests: 'all' | 'none'; readonly nameOf?: (text: string) => string },
 ): Promise<Map<string, WriteChange>> {
   const { keyColumns, keyTypes } = source;
   const names = keyColumns.map((_, at) => `k${at}`);
@@ -269,7 +272,13 @@ export async function readStates(
     join pgquorum.${quoteName(`version_${source.collection}`)} v on ${match('v')}
     left join ${quoteTable({ schema: source.schema, name: source.table })} t on ${match('t')}`;
   const values = [...keyColumns.map((_, at) => keys.map((key) => key[at])), source.collection];
-  const result = await client.query<StateRow>({ text, values, rowMode: 'array' });
+  const name = nameOf?.(text);
+  const result = await client.query<StateRow>({
+    ...(name === undefined ? {} : { name }),
+    text,
+    values,
+    rowMode: 'array',
+  });
   const blocks = new Base64Blocks();
   return new Map(
     result.rows.map((row) => toChange(source, row, blocks)).map((change) => [keyText(change.key), change]),

@@ -42,6 +42,7 @@ export const definitionRequest = z.strictObject({
     .strictObject({ type: choice(['hash', 'range'], []), splitPoints: z.array(z.string()).optional() })
     .optional(),
   nonHostWrites: choice(['accept', 'refuse'], []).optional(),
+  consistency: choice(['one', 'quorum', 'all'], []).optional(),
   writes: choice(['any'], ['leased']).default('any'),
   conflicts: conflictRulesSchema.optional(),
   index: z
@@ -76,6 +77,7 @@ export function parseDefinition(body: unknown, defaults: DefinitionDefaults): Co
       partitioning === undefined ? (value.shards ?? defaults.shards) : partitioning.splitPoints.length + 1,
     ...(partitioning === undefined ? {} : { partitioning }),
     ...heldBy(value, defaults),
+    ...(value.consistency === undefined ? {} : { consistency: value.consistency }),
     writes: value.writes,
     conflicts: conflictRules(value.conflicts, defaults.strategy),
     index: parseIndex(value.index),
@@ -121,6 +123,7 @@ function heldBy(
 }
 
 export const changeRequest = z.strictObject({
+  consistency: choice(['one', 'quorum', 'all'], []).optional(),
   conflicts: conflictRulesSchema.optional(),
   index: z.unknown().optional(),
   writes: z.unknown().optional(),
@@ -133,8 +136,12 @@ export function parseChange(body: unknown, before: CollectionDefinition): Collec
   const change = parseWith(changeRequest, body);
   for (const field of ['index', 'writes'] as const)
     if (change[field] !== undefined)
-      throw notSupported(field, 'only conflicts can be changed in this version');
-  const after = { ...before, conflicts: changedRules(before.conflicts, change.conflicts ?? {}) };
+      throw notSupported(field, 'only conflicts and consistency can be changed in this version');
+  const after = {
+    ...before,
+    ...(change.consistency === undefined ? {} : { consistency: change.consistency }),
+    conflicts: changedRules(before.conflicts, change.conflicts ?? {}),
+  };
   if (before.attached !== undefined) checkAttachedRules(after.conflicts);
   if (before.replicationFactor !== undefined && after.conflicts.strategy === 'crdt')
     throw notSupported(

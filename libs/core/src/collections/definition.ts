@@ -1,5 +1,6 @@
 /** What a collection is: its definition as users give it, and its table as the generated SQL needs it. Pure. */
 import type { Partitioned, RangePartitioning } from '../placement/partitioning.ts';
+import type { Consistency } from '../writes/levels.ts';
 import type { ConflictRules } from './conflict-rules.ts';
 
 export type VectorType = 'vector' | 'halfvec' | 'sparsevec' | 'bit';
@@ -28,6 +29,8 @@ export interface CollectionDefinition {
   readonly replicationFactor?: number;
   /** Writes of SQL clients to shards that their node does not hold: refused, or kept until the replicas have them when left out. */
   readonly nonHostWrites?: 'refuse';
+  /** Of writes that name none. */
+  readonly consistency?: Consistency;
   readonly writes: 'any';
   readonly conflicts: ConflictRules;
   readonly index: IndexDefinition;

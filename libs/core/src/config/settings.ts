@@ -131,8 +131,8 @@ export const settingsTable = {
   consistencyLevel: setting(
     'PGQUORUM_CONSISTENCY_LEVEL',
     z.enum(['one', 'quorum', 'all']),
-    'one',
-    'Consistency of a write that names none.',
+    'quorum',
+    'Consistency of a write that names none, in collections that name none.',
   ),
   conflictResolution: setting(
     'PGQUORUM_CONFLICT_RESOLUTION',
@@ -180,6 +180,12 @@ export const settingsTable = {
     { unit: 'bytes' },
   ),
   poolMax: setting('PGQUORUM_POOL_MAX', integer(1, 500), 10, 'Connections of the gateway per node.'),
+  fanOutSessions: setting(
+    'PGQUORUM_FAN_OUT_SESSIONS',
+    integer(1, 100),
+    2,
+    'Connections per node, beside those of PGQUORUM_POOL_MAX, by which a gateway takes writes at QUORUM and ALL to further replicas.',
+  ),
   bodyBytesMax: setting(
     'PGQUORUM_BODY_BYTES_MAX',
     integer(1024, 512 * MIB),

@@ -44,12 +44,12 @@ export const vectorCodes = {
     'The batch names one id twice',
     'Send each id once in a batch.',
   ),
-  consistency_unsupported: entry(
-    501,
-    'UNIMPLEMENTED',
-    false,
-    'This consistency level is not available',
-    'Writes are acknowledged at ONE: send consistency=one.',
+  consistency_not_met: entry(
+    504,
+    'DEADLINE_EXCEEDED',
+    true,
+    'Too few replicas acknowledged the write in time',
+    'It is committed where the receipt says, and will spread by itself. Sending it again with the same Idempotency-Key is safe, on any gateway.',
   ),
   constraint_violated: entry(
     409,

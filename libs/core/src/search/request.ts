@@ -2,7 +2,6 @@
 import type { CollectionDefinition, Metric } from '../collections/definition.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { checkFields, integerIn, invalid, isObject, notSupported, oneOf } from '../requests/fields.ts';
-import { checkConsistency } from '../writes/consistency.ts';
 import { isZero, parseEmbedding, type Embedding, type EmbeddingView } from '../writes/embedding.ts';
 import { checkKey } from '../writes/item.ts';
 
@@ -42,7 +41,6 @@ export function parseSearch(body: unknown, definition: CollectionDefinition): Se
   if (!isObject(body)) throw invalid('the body must be an object');
   checkFields(body, '', fields, { token: 'tokens are not available in this version' });
   const { consistency, allowPartial, maxDistance } = body;
-  if (consistency === 'quorum' || consistency === 'all') checkConsistency(consistency, 'one');
   if (consistency !== undefined) oneOf('consistency', consistency, ['one', 'all-shards']);
   if (allowPartial !== undefined && typeof allowPartial !== 'boolean')
     throw invalid('allowPartial: must be true or false');

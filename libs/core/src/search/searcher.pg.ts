@@ -178,7 +178,7 @@ export class Searcher {
     const stored = await this.#reader.get(
       collection,
       { id: near.id, shard: shardOf(near.id, collection.table) },
-      { deadline, siblings: false },
+      { deadline, siblings: false, level: 'one' },
     );
     if (stored.embedding === null)
       throw new PgquorumError('invalid_request', 'id: this vector has no embedding to search with');

@@ -114,13 +114,18 @@ export class Node {
     return this.#joining || this.#leaving;
   }
 
+  /** It is being filled, and is no replica of anything yet. */
+  get isJoining(): boolean {
+    return this.#joining;
+  }
+
   /** Runs on a connection of this node. Errors that mean "ask another node" satisfy isNodeFailure. */
   async run<T>(deadline: Deadline, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
     if (this.#closed) throw new PgquorumError('node_unreachable', `node ${this.name} was removed`);
     try {
       return await withSession({ pool: this.pool, deadline, onLost: (cut) => this.#register(cut) }, work);
     } catch (cause) {
-      if (isConnectionError(cause) && sqlStateOf(cause) !== tooManyConnections) this.#noticeLoss();
+      if (isConnectionError(cause) && sqlStateOf(cause) !== tooManyConnections) this.noticeLoss();
       throw cause;
     }
   }
@@ -135,7 +140,7 @@ export class Node {
         (result) => result.rows[0]!,
         (cause: unknown) => {
           this.#typeOids = undefined;
-          if (isConnectionError(cause)) this.#noticeLoss();
+          if (isConnectionError(cause)) this.noticeLoss();
           throw cause;
         },
       );
@@ -143,7 +148,7 @@ export class Node {
   }
 
   /** A lost connection may be the node or only the connection: the probe that follows at once decides. */
-  #noticeLoss(): void {
+  noticeLoss(): void {
     this.#up = false;
     this.#schedule(0);
   }
@@ -151,6 +156,11 @@ export class Node {
   #register(cut: () => void): () => void {
     this.#inflight.add(cut);
     return () => this.#inflight.delete(cut);
+  }
+
+  /** Asks the node now who its members are. */
+  async lookAgain(): Promise<void> {
+    if (!this.#closed) await this.#probe();
   }
 
   #schedule(afterMs = this.#up ? probeUpMs : probeDownMs): void {
@@ -287,6 +297,11 @@ export class Nodes {
 
   learnNames(members: readonly { readonly number: number; readonly name: string }[]): void {
     for (const { number, name } of members) this.#nameByNumber.set(number, name);
+  }
+
+  /** Asks all nodes now who the members are: another process has heard of a change before this one. */
+  async lookAgain(): Promise<void> {
+    await Promise.all(this.#all.map((node) => node.lookAgain()));
   }
 
   /** The name behind a number; a node keeps its name when it takes another number. */

@@ -1,8 +1,9 @@
 /**
- * Patches at ONE: on the first live node of the vector's shard, on the next one when it fails. A commit that may stand is done again under the same
+ * Patches: on the first live node of the vector's shard, on the next one when it fails. A commit that may stand is done again under the same
  * request id and merges with it as one write; operations on CRDT fields only when the caller gave an idempotency key, since otherwise they would count twice.
  */
-import { staleMapTries, type CollectionDirectory } from '../collections/directory.pg.ts';
+import type { CollectionRow } from '../collections/catalog.pg.ts';
+import { staleMapTries } from '../collections/directory.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { isStaleDefinition, isStaleMap, requestError } from '../postgres/request-error.ts';
 import { remainingMs } from '../postgres/session.pg.ts';
@@ -15,6 +16,7 @@ import {
   type VersionColumns,
   type VersionView,
 } from '../versioning/version-view.ts';
+import { outcomeUnknown } from './attempt.pg.ts';
 import { askAboutRequest } from './idempotency.pg.ts';
 import type { PatchItem } from './patch-item.ts';
 import {
@@ -24,14 +26,18 @@ import {
   type PatchOutcome,
   type PatchRecord,
 } from './patch-transaction.pg.ts';
-import { holdingOf, type CommitProgress, type RequestIdentity } from './transaction.pg.ts';
+import type { Strengthener } from './strengthen.pg.ts';
+import type { CommitProgress, RequestIdentity } from './transaction.pg.ts';
 import {
+  dotOf,
   homesOf,
   identify,
-  outcomeUnknown,
   retryTransient,
+  strengthened,
+  writeOrder,
   type ItemResult,
   type WriteContext,
+  type WriterParts,
 } from './writer.pg.ts';
 
 export type PatchResult = Exclude<ItemResult, { error: unknown }>;
@@ -39,20 +45,18 @@ export type PatchResult = Exclude<ItemResult, { error: unknown }>;
 export class Patcher {
   readonly #nodes: Nodes;
   readonly #placement: ShardPlacement;
-  readonly #directory: CollectionDirectory;
+  readonly #strengthener: Strengthener;
 
-  constructor(options: {
-    readonly nodes: Nodes;
-    readonly placement: ShardPlacement;
-    readonly directory: CollectionDirectory;
-  }) {
+  constructor(options: Omit<WriterParts, 'directory'>) {
     this.#nodes = options.nodes;
     this.#placement = options.placement;
-    this.#directory = options.directory;
+    this.#strengthener = options.strengthener;
   }
 
   async patch(context: WriteContext, item: PatchItem): Promise<PatchResult> {
     const request = identify(context);
+    const lacking = this.#strengthener.lacking(context, item.shard);
+    if (lacking !== null) throw lacking;
     if (request.bodyHash !== null) {
       const { collection, deadline } = context;
       const records = await askAboutRequest({
@@ -61,28 +65,48 @@ export class Patcher {
         deadline,
         read: (client) => patchRecords(client, collection.table, { request: request.id, key: item.id }),
       });
-      if (records.length > 0) return this.#recorded(item, records);
+      if (records.length > 0)
+        return this.#strengthened(context, item, this.#recorded(item, records), records);
     }
-    const { outcome, node } = await this.#onSomeNode(context, item, request);
-    if (outcome.kind === 'recorded') return this.#recorded(item, outcome.records);
-    return this.#result(item, {
+    const { outcome, node, collection } = await this.#onSomeNode(context, item, request);
+    if (outcome.kind === 'recorded')
+      return this.#strengthened(context, item, this.#recorded(item, outcome.records), outcome.records);
+    const result = this.#result(item, {
       version: versionView(outcome.version, (number) => this.#nodes.nameOf(number)),
       operation: outcome.operation,
       coordinator: node.name,
     });
+    const dots = outcome.operation === null ? [outcome.version] : [outcome.version, outcome.operation];
+    return this.#strengthened({ ...context, collection }, item, result, dots, true);
+  }
+
+  async #strengthened(
+    context: WriteContext,
+    item: PatchItem,
+    result: PatchResult,
+    dots: readonly DotColumns[],
+    fresh = false,
+  ): Promise<PatchResult> {
+    const { id, shard, coordinator } = result;
+    const strengths = await this.#strengthener.strengthen(context, [
+      { id, shard, dots: dots.map(dotOf), coordinator, fresh },
+    ]);
+    const strong = strengthened(context, result, strengths.get(id)!, item.operations === null);
+    if ('error' in strong) throw strong.error;
+    return strong;
   }
 
   async #onSomeNode(
     context: WriteContext,
     item: PatchItem,
     request: RequestIdentity,
-  ): Promise<{ outcome: PatchOutcome; node: Node }> {
+  ): Promise<{ outcome: PatchOutcome; node: Node; collection: CollectionRow }> {
     const tried = new Set<Node>();
     let mayStand = false;
     let current = context;
     for (let staleTries = 0; ;) {
-      const names = this.#placement.replicasOf(current.collection, item.shard);
-      const node = this.#nodes.inOrder(names, context.coordinator).find((one) => !tried.has(one));
+      const order = writeOrder(current, item, this.#nodes, this.#placement);
+      const node = order.find((one) => !tried.has(one));
       if (node === undefined)
         throw mayStand
           ? outcomeUnknown()
@@ -92,7 +116,7 @@ export class Patcher {
       try {
         const mayRepeat = mayStand || request.bodyHash !== null;
         const outcome = await this.#onNode(node, current, { item, request, progress, mayRepeat });
-        return { outcome, node };
+        return { outcome, node, collection: current.collection };
       } catch (cause) {
         mayStand ||= progress.commitSent;
         const countsTwice = mayStand && item.operations !== null && request.bodyHash === null;
@@ -100,11 +124,10 @@ export class Patcher {
         if (isStaleMap(cause) && staleTries < staleMapTries) {
           staleTries += 1;
           tried.delete(node);
-          const { collection, deadline } = context;
-          current = { ...context, collection: await this.#directory.refreshSoon(collection.name, deadline) };
+          current = { ...context, collection: await this.#strengthener.lookAgain(context) };
           continue;
         }
-        if (isStaleDefinition(cause)) this.#directory.forget(context.collection.name);
+        if (isStaleDefinition(cause)) this.#strengthener.forget(context.collection.name);
         // An earlier try that may stand may also be why this node refuses.
         throw mayStand ? outcomeUnknown() : requestError(cause, context.collection.name);
       }
@@ -113,7 +136,7 @@ export class Patcher {
 
   #onNode(
     node: Node,
-    { collection, deadline }: WriteContext,
+    context: WriteContext,
     attempt: {
       readonly item: PatchItem;
       readonly request: RequestIdentity;
@@ -121,6 +144,7 @@ export class Patcher {
       readonly mayRepeat: boolean;
     },
   ): Promise<PatchOutcome> {
+    const { collection, deadline } = context;
     const { table, definition } = collection;
     return retryTransient(() =>
       node.run(deadline, (client) =>
@@ -130,7 +154,7 @@ export class Patcher {
           vectorType: definition.vectorType,
           models: definition.conflicts.models,
           timeoutMs: remainingMs(deadline),
-          holding: holdingOf(collection, [attempt.item]),
+          ...this.#strengthener.believedBy(context, [attempt.item]),
           ...attempt,
         }),
       ),

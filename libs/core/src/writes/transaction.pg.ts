@@ -10,6 +10,7 @@ import { isConnectionError, sqlStateOf } from '../postgres/sqlstate.ts';
 import type { VersionColumns } from '../versioning/version-view.ts';
 import type { ShardMap } from '../shards/entry.ts';
 import type { WriteItem } from './item.ts';
+import { checkBelief } from './replica-sets.pg.ts';
 import { modelOutdated, type Models, type NamedModel } from './model.ts';
 import {
   deleteStatement,
@@ -61,6 +62,8 @@ export interface TransactionOptions {
   readonly progress: CommitProgress;
   /** What this node is to hold, and under which epochs; null where every node holds everything. */
   readonly holding: Holding | null;
+  /** Whom the members have to be, where every node holds everything and more than one node is counted on. */
+  readonly members?: readonly string[] | null;
 }
 
 export interface Holding {
@@ -102,7 +105,7 @@ export async function inOrder<T extends readonly (Promise<unknown> | undefined)[
 
 /** Commits what `work` did. It may send before `begun` has settled, and has to wait for that. */
 export async function inTransaction<T>(
-  { client, table, request, timeoutMs, progress, holding }: TransactionOptions,
+  { client, table, request, timeoutMs, progress, holding, members }: TransactionOptions,
   work: (begun: Promise<unknown>) => Promise<T>,
 ): Promise<T> {
   try {
@@ -110,13 +113,13 @@ export async function inTransaction<T>(
       `begin isolation level read committed; set local pgquorum.request = '${uuidText(request.id)}'; set local statement_timeout = ${Math.max(1, Math.ceil(timeoutMs))}; set local idle_in_transaction_session_timeout = ${Math.max(1, Math.ceil(timeoutMs)) + 1000}`,
     );
     // First of all: nothing may be written, nor looked at, where the shard has gone.
-    const begun =
+    const begun = inOrder([
+      started,
       holding === null
-        ? started
-        : inOrder([
-            started,
-            run(client, checkShardsStatement, [table.collection, holding.shards, holding.epochs]),
-          ]);
+        ? undefined
+        : run(client, checkShardsStatement, [table.collection, holding.shards, holding.epochs]),
+      members == null ? undefined : checkBelief(client, { kind: 'members', names: members }),
+    ]);
     begun.catch(() => undefined); // the work meets it too, and waits for its own statements first
     const done = await work(begun);
     await begun;

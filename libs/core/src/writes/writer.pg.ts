@@ -1,13 +1,13 @@
 /**
- * Writes at ONE: each key goes to the first live node of its shard, one transaction per node. A node that fails hands its keys to the next one in
- * their shards' order. That is safe even when its commit may stand: both writes carry one request id and merge as one.
+ * Writes: each key goes to the first live node of its shard, one transaction per node. A node that fails hands its keys to the next one in
+ * their shards' order. That is safe even when its commit may stand: both writes carry one request id and merge as one. Beyond ONE, what was committed goes on to the
+ * other replicas (strengthen.pg.ts).
  */
 import { randomUUID } from 'node:crypto';
 import { sentAs } from '../collections/definition.ts';
-import { staleMapTries, type CollectionDirectory } from '../collections/directory.pg.ts';
+import type { CollectionDirectory } from '../collections/directory.pg.ts';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
-import type { Deadline } from '../postgres/deadline.ts';
 import {
   isLaterModel,
   isStaleDefinition,
@@ -19,27 +19,35 @@ import { remainingMs } from '../postgres/session.pg.ts';
 import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
 import type { ShardPlacement } from '../topology/shard-placement.ts';
 import { clockView, versionText, versionView, type VersionView } from '../versioning/version-view.ts';
-import type { ShardNumber } from '../versioning/version.ts';
+import type { Dot, NodeNumber, ShardNumber } from '../versioning/version.ts';
+import type { Consistency } from './levels.ts';
+import {
+  notMet,
+  type Done,
+  type StrengthenContext,
+  type Strength,
+  type Strengthener,
+} from './strengthen.pg.ts';
+import { Attempt, outcomeUnknown, type Group, type KeyItem } from './attempt.pg.ts';
 import { recallRequest } from './idempotency.pg.ts';
 import type { ParsedItem, WriteItem } from './item.ts';
 import { bodyHash, requestIdOf } from './request-id.ts';
 import {
   deleteOn,
-  holdingOf,
   upsertOn,
   type CommitProgress,
-  type Holding,
   type NodeOutcome,
   type RecordedKey,
   type RequestIdentity,
+  type TransactionOptions,
   type WrittenKey,
 } from './transaction.pg.ts';
 
 const transientTries = 5;
 
-export interface WriteContext {
-  readonly collection: CollectionRow;
-  readonly deadline: Deadline;
+export interface WriteContext extends StrengthenContext {
+  /** Names of nodes that are known to have a vector that its primary has not. */
+  readonly preferred?: ReadonlyMap<string, string>;
   readonly coordinator: 'primary' | 'nearest';
   /** With an idempotency key: who asked, and the body that was sent. */
   readonly keyed: {
@@ -59,46 +67,49 @@ export type ItemResult =
       readonly operation?: { readonly origin: string; readonly counter: string };
       readonly coordinator: string;
       readonly acks: readonly string[];
+      /** The level that was reached, where that is less than was asked for. */
+      readonly reached?: Consistency;
     }
   | { readonly id: string | null; readonly error: PgquorumError };
-
-interface KeyItem {
-  readonly id: string;
-  readonly shard: ShardNumber;
-}
-
-interface Group<T> {
-  readonly node: Node;
-  readonly items: readonly T[];
-}
 
 type OnNode<T> = (
   client: Parameters<Parameters<Node['run']>[1]>[0],
   node: Node,
   items: readonly T[],
   progress: CommitProgress,
-  holding: Holding | null,
+  believed: Pick<TransactionOptions, 'holding' | 'members'>,
 ) => Promise<NodeOutcome>;
+
+/** What became of the items of a request. */
+interface Outcomes {
+  readonly results: Map<string, ItemResult>;
+  readonly done: Map<string, Done>;
+}
+
+export interface WriterParts {
+  readonly nodes: Nodes;
+  readonly placement: ShardPlacement;
+  readonly directory: CollectionDirectory;
+  readonly strengthener: Strengthener;
+}
 
 export class Writer {
   readonly #nodes: Nodes;
   readonly #placement: ShardPlacement;
   readonly #directory: CollectionDirectory;
+  readonly #strengthener: Strengthener;
 
-  constructor(options: {
-    readonly nodes: Nodes;
-    readonly placement: ShardPlacement;
-    readonly directory: CollectionDirectory;
-  }) {
+  constructor(options: WriterParts) {
     this.#nodes = options.nodes;
     this.#placement = options.placement;
     this.#directory = options.directory;
+    this.#strengthener = options.strengthener;
   }
 
   upsert(context: WriteContext, parsed: readonly ParsedItem<WriteItem>[]): Promise<ItemResult[]> {
     const { table, definition } = context.collection;
     const request = identify(context);
-    return this.#write(context, request, parsed, async (client, node, items, progress, holding) => {
+    return this.#write(context, request, parsed, async (client, node, items, progress, believed) => {
       const vectorOid = await node.vectorOid(sentAs[definition.vectorType]);
       return upsertOn({
         client,
@@ -110,7 +121,7 @@ export class Writer {
         models: definition.conflicts.models,
         timeoutMs: remainingMs(context.deadline),
         progress,
-        holding,
+        ...believed,
       });
     });
   }
@@ -118,7 +129,7 @@ export class Writer {
   remove(context: WriteContext, parsed: readonly ParsedItem<KeyItem>[]): Promise<ItemResult[]> {
     const { table } = context.collection;
     const request = identify(context);
-    return this.#write(context, request, parsed, (client, _node, items, progress, holding) =>
+    return this.#write(context, request, parsed, (client, _node, items, progress, believed) =>
       deleteOn({
         client,
         table,
@@ -126,7 +137,7 @@ export class Writer {
         keys: items.map((item) => item.id),
         timeoutMs: remainingMs(context.deadline),
         progress,
-        holding,
+        ...believed,
       }),
     );
   }
@@ -138,33 +149,39 @@ export class Writer {
     onNode: OnNode<T>,
   ): Promise<ItemResult[]> {
     const items = parsed.flatMap((one) => (one.ok ? [one.item] : []));
-    const results = new Map<string, ItemResult>();
-    if (request.bodyHash !== null && items.length > 0) {
+    const outcomes: Outcomes = { results: new Map(), done: new Map() };
+    const { results, done } = outcomes;
+    for (const item of items) {
+      const error = this.#strengthener.lacking(context, item.shard);
+      if (error !== null) results.set(item.id, { id: item.id, error });
+    }
+    const possible = items.filter((item) => !results.has(item.id));
+    if (request.bodyHash !== null && possible.length > 0) {
       const recorded = await recallRequest({
         nodes: homesOf(request, context.collection, this.#nodes, this.#placement),
         table: context.collection.table,
         request,
-        keys: items.map((item) => item.id),
+        keys: possible.map((item) => item.id),
         deadline: context.deadline,
       });
-      for (const item of items)
-        if (recorded.has(item.id)) results.set(item.id, this.#recordedResult(item, recorded.get(item.id)!));
+      for (const item of possible)
+        if (recorded.has(item.id)) this.#noteRecorded(outcomes, item, recorded.get(item.id)!);
     }
     const attempt = new Attempt(
-      items.filter((item) => !results.has(item.id)),
+      possible.filter((item) => !results.has(item.id)),
       (item, tried) => this.#nextNode(current, item, tried),
     );
     let current = context;
     for (let groups = attempt.groups(); groups.length > 0; groups = attempt.groups()) {
       const now = current;
-      await Promise.all(groups.map((group) => this.#writeGroup(now, group, attempt, results, onNode)));
-      if (attempt.isStale()) {
-        const { collection, deadline } = context;
-        current = { ...current, collection: await this.#directory.refreshSoon(collection.name, deadline) };
-      }
+      await Promise.all(groups.map((group) => this.#writeGroup(now, group, attempt, outcomes, onNode)));
+      if (attempt.isStale())
+        current = { ...current, collection: await this.#strengthener.lookAgain(context) };
     }
     for (const item of attempt.leftOver)
       results.set(item.id, { id: item.id, error: attempt.outcomeOf(item) });
+    for (const [id, strength] of await this.#strengthener.strengthen(current, [...done.values()]))
+      results.set(id, strengthened(context, results.get(id) as Written, strength));
     return parsed.map((one) => (one.ok ? results.get(one.item.id)! : { id: one.id, error: one.error }));
   }
 
@@ -172,7 +189,7 @@ export class Writer {
     context: WriteContext,
     group: Group<T>,
     attempt: Attempt<T>,
-    results: Map<string, ItemResult>,
+    outcomes: Outcomes,
     onNode: OnNode<T>,
   ): Promise<void> {
     const { node, items } = group;
@@ -180,11 +197,11 @@ export class Writer {
     try {
       const outcome = await retryTransient(() =>
         node.run(context.deadline, (client) =>
-          onNode(client, node, items, progress, holdingOf(context.collection, items)),
+          onNode(client, node, items, progress, this.#strengthener.believedBy(context, items)),
         ),
       );
       for (const item of items)
-        results.set(item.id, this.#resultOf(item, node, outcome, attempt.standsPerhaps(item)));
+        this.#noteOutcome(outcomes, { item, node, outcome, standsPerhaps: attempt.standsPerhaps(item) });
     } catch (cause) {
       if (progress.commitSent) attempt.mayStand(items);
       if (isNodeFailure(cause)) return attempt.again(items, node);
@@ -197,47 +214,48 @@ export class Writer {
           ? known
           : new PgquorumError('internal', `the write failed on node ${node.name}`, { cause });
       const shown = progress.commitSent && error.code === 'timeout' ? outcomeUnknown : () => error;
-      for (const item of items) results.set(item.id, { id: item.id, error: shown() });
+      for (const item of items) outcomes.results.set(item.id, { id: item.id, error: shown() });
     }
   }
 
   #nextNode(context: WriteContext, item: KeyItem, tried: ReadonlySet<Node>): Node | undefined {
-    const names = this.#placement.replicasOf(context.collection, item.shard);
-    return this.#nodes.inOrder(names, context.coordinator).find((node) => !tried.has(node));
+    const order = writeOrder(context, item, this.#nodes, this.#placement);
+    return order.find((node) => !tried.has(node));
   }
 
-  #resultOf(
-    item: KeyItem,
-    node: Node,
-    { written, recorded, refused }: NodeOutcome,
-    standsPerhaps: boolean,
-  ): ItemResult {
+  #noteOutcome(
+    outcomes: Outcomes,
+    about: {
+      readonly item: KeyItem;
+      readonly node: Node;
+      readonly outcome: NodeOutcome;
+      readonly standsPerhaps: boolean;
+    },
+  ): void {
+    const { item, node, standsPerhaps } = about;
+    const { written, recorded, refused } = about.outcome;
     const row = written.get(item.id);
-    if (row !== undefined) return this.#writtenResult(item, node, row);
+    if (row !== undefined) return this.#noteWritten(outcomes, item, node, row);
     const before = recorded.get(item.id);
-    if (before !== undefined) return this.#recordedResult(item, before);
-    const refusal = refused?.get(item.id);
-    if (refusal !== undefined) return { id: item.id, error: standsPerhaps ? outcomeUnknown() : refusal };
+    if (before !== undefined) return this.#noteRecorded(outcomes, item, before);
     // An earlier try on another node may be why there is nothing left to delete.
-    return {
-      id: item.id,
-      error: standsPerhaps
-        ? outcomeUnknown()
-        : new PgquorumError('vector_not_found', 'there was nothing to delete'),
-    };
+    const error =
+      refused?.get(item.id) ?? new PgquorumError('vector_not_found', 'there was nothing to delete');
+    outcomes.results.set(item.id, { id: item.id, error: standsPerhaps ? outcomeUnknown() : error });
   }
 
-  #writtenResult(item: KeyItem, node: Node, row: WrittenKey): ItemResult {
-    return {
-      id: item.id,
-      shard: item.shard,
+  #noteWritten({ results, done }: Outcomes, { id, shard }: KeyItem, node: Node, row: WrittenKey): void {
+    results.set(id, {
+      id,
+      shard,
       version: versionView(row, (number) => this.#nodes.nameOf(number)),
       coordinator: node.name,
       acks: [node.name],
-    };
+    });
+    done.set(id, { id, shard, dots: [dotOf(row)], coordinator: node.name, fresh: true });
   }
 
-  #recordedResult(item: KeyItem, row: RecordedKey): ItemResult {
+  #noteRecorded({ results, done }: Outcomes, { id, shard }: KeyItem, row: RecordedKey): void {
     const origin = this.#nodes.nameOf(row.origin);
     const version = {
       text: versionText(row.origin, row.counter),
@@ -246,8 +264,43 @@ export class Writer {
       hlc: row.hlc,
       clock: row.clock === null ? null : clockView(row.clock),
     };
-    return { id: item.id, shard: item.shard, version, coordinator: origin, acks: [origin] };
+    results.set(id, { id, shard, version, coordinator: origin, acks: [origin] });
+    done.set(id, { id, shard, dots: [dotOf(row)], coordinator: origin, fresh: false });
   }
+}
+
+type Written = Exclude<ItemResult, { readonly error: PgquorumError }>;
+
+export const dotOf = ({ origin, counter }: { readonly origin: number; readonly counter: string }): Dot => ({
+  origin: origin as NodeNumber,
+  counter: Number(counter),
+});
+
+/** The result with who has it, or what is to be said where too few have it. */
+export function strengthened<T extends Written>(
+  { level, onTimeout, keyed }: Pick<WriteContext, 'level' | 'onTimeout' | 'keyed'>,
+  result: T,
+  { acks, met, reached, required }: Strength,
+  repeatable = true,
+): T | { readonly id: string; readonly error: PgquorumError } {
+  if (met) return { ...result, acks };
+  if (onTimeout === 'degrade') return { ...result, acks, reached };
+  const { id, version } = result;
+  const retrySafe = repeatable || keyed !== null;
+  return { id, error: notMet(level, { id, version, acks, required, stands: true, retrySafe }) };
+}
+
+/** The nodes that may take a write, the coordinator first. */
+export function writeOrder(
+  { collection, coordinator, preferred }: WriteContext,
+  { id, shard }: KeyItem,
+  nodes: Nodes,
+  placement: ShardPlacement,
+): Node[] {
+  const order = nodes.inOrder(placement.replicasOf(collection, shard), coordinator);
+  const name = preferred?.get(id);
+  const first = order.filter((node) => node.name === name && node.isUp);
+  return [...first, ...order.filter((node) => !first.includes(node))];
 }
 
 /** Every process chooses the same home for a request. */
@@ -274,12 +327,6 @@ export function identify(context: WriteContext): RequestIdentity {
   };
 }
 
-export const outcomeUnknown = (): PgquorumError =>
-  new PgquorumError(
-    'write_outcome_unknown',
-    'the connection was lost after the commit was sent, and no other node could take the write',
-  );
-
 /** A deadlock with another writer, or a later model that came in between: the whole transaction again, nothing of it was kept. */
 export async function retryTransient<T>(work: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
@@ -288,69 +335,5 @@ export async function retryTransient<T>(work: () => Promise<T>): Promise<T> {
     } catch (cause) {
       if (!(isTransient(cause) || isLaterModel(cause)) || tries === transientTries) throw cause;
     }
-  }
-}
-
-/** Which items are still to be written, where they have been tried, and whether a commit of theirs may stand. */
-class Attempt<T extends KeyItem> {
-  readonly #next: (item: T, tried: ReadonlySet<Node>) => Node | undefined;
-  readonly #tried = new Map<T, Set<Node>>();
-  readonly #mayStand = new Set<T>();
-  #staleTries = 0;
-  #stale = false;
-  #pending: readonly T[];
-  readonly leftOver: T[] = [];
-
-  constructor(items: readonly T[], next: (item: T, tried: ReadonlySet<Node>) => Node | undefined) {
-    this.#pending = items;
-    this.#next = next;
-  }
-
-  /** The items to write now, by node. */
-  groups(): Group<T>[] {
-    const byNode = new Map<Node, T[]>();
-    for (const item of this.#pending) {
-      const node = this.#next(item, this.#tried.get(item) ?? new Set());
-      if (node === undefined) this.leftOver.push(item);
-      else if (byNode.has(node)) byNode.get(node)!.push(item);
-      else byNode.set(node, [item]);
-    }
-    this.#pending = [];
-    return [...byNode].map(([node, items]) => ({ node, items }));
-  }
-
-  again(items: readonly T[], failed: Node): void {
-    for (const item of items) this.#tried.set(item, (this.#tried.get(item) ?? new Set()).add(failed));
-    this.#pending = [...this.#pending, ...items];
-  }
-
-  /** On the same nodes, if they still are the ones. False when that was tried often enough. */
-  againByNewMap(items: readonly T[]): boolean {
-    if (!this.#stale) this.#staleTries += 1;
-    if (this.#staleTries > staleMapTries) return false;
-    this.#stale = true;
-    this.#pending = [...this.#pending, ...items];
-    return true;
-  }
-
-  /** Has a node refused the map since this was asked? */
-  isStale(): boolean {
-    const stale = this.#stale;
-    this.#stale = false;
-    return stale;
-  }
-
-  mayStand(items: readonly T[]): void {
-    for (const item of items) this.#mayStand.add(item);
-  }
-
-  standsPerhaps(item: T): boolean {
-    return this.#mayStand.has(item);
-  }
-
-  outcomeOf(item: T): PgquorumError {
-    return this.#mayStand.has(item)
-      ? outcomeUnknown()
-      : new PgquorumError('replicas_unavailable', 'no node of the shard can be written');
   }
 }

@@ -1,0 +1,136 @@
+/**
+ * Whole states of keys as a gateway takes them from the node where they were just written, or read: row, version and open losers of one snapshot, durable, from a
+ * database that was found to be itself (capture/reread.pg.ts and topology/confirmed.pg.ts have the reasons).
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type pg from 'pg';
+import { OriginCatalog, type PublishedCollection } from '../capture/catalog.pg.ts';
+import { readStates, waitFlushed } from '../capture/reread.pg.ts';
+import type { KeyTexts, WriteChange } from '../changelog/change.ts';
+import type { CollectionTable } from '../collections/definition.ts';
+import { PgquorumError } from '../errors/error.ts';
+import { timeOver, type Deadline } from '../postgres/deadline.ts';
+import { isStaleDefinition } from '../postgres/request-error.ts';
+import { remainingMs } from '../postgres/session.pg.ts';
+import { sqlStateOf } from '../postgres/sqlstate.ts';
+import type { Node } from '../topology/nodes.pg.ts';
+import { dotText } from '../versioning/version.ts';
+import { statement } from './statements.ts';
+import { checkBelief, type Belief } from './replica-sets.pg.ts';
+import { inOrder, run } from './transaction.pg.ts';
+
+export interface StatesWanted {
+  readonly table: CollectionTable;
+  readonly keys: readonly KeyTexts[];
+  /** Names of versions that are known to be durable: a state that still has one of them needs no waiting for the disk. */
+  readonly durable: ReadonlySet<string>;
+  readonly deadline: Deadline;
+  /** What the node has to agree with while it is read. */
+  readonly belief: Belief | null;
+}
+
+interface Known {
+  readonly source: PublishedCollection;
+  readonly attributes: number;
+}
+
+const confirmedPollMs = 50;
+const definitionTries = 3;
+/** A column has another type now, which its output function does not take. */
+const undefinedFunction = '42883';
+
+/** Asked after the states: a column that came or went before them shows in it. Numbers of columns are never used again. */
+const factsStatement = statement(
+  `select (select r.relnatts from pg_class r where r.oid = $1) as attributes,
+     (select coalesce(n.started = pg_postmaster_start_time(), false) from pgquorum.node n) as confirmed`,
+);
+
+export class WholeStates {
+  readonly #known = new WeakMap<Node, Map<string, Known>>();
+
+  /** By key text. Left out are keys that have never had a version there, and those whose row went behind the triggers' back. */
+  read(node: Node, wanted: StatesWanted): Promise<Map<string, WriteChange>> {
+    return node.run(wanted.deadline, (client) => this.#readOn(client, node, wanted));
+  }
+
+  async #readOn(
+    client: pg.PoolClient,
+    node: Node,
+    { table, keys, durable, deadline, belief }: StatesWanted,
+  ): Promise<Map<string, WriteChange>> {
+    for (let tries = 1; ;) {
+      const known = await this.#knownOf(client, node, table.collection);
+      const read = await believing(client, belief, () => [
+        readStates(client, known.source, keys, {
+          requests: 'none',
+          nameOf: (text) => statement(text).name,
+        }),
+        run<{ attributes: number | null; confirmed: boolean }>(client, factsStatement, [
+          known.source.tableOid,
+        ]),
+      ]).catch((cause: unknown) => {
+        if (tries < definitionTries && (isStaleDefinition(cause) || sqlStateOf(cause) === undefinedFunction))
+          return null;
+        throw cause;
+      });
+      if (read === null || read[1].rows[0]!.attributes !== known.attributes) {
+        this.#known.get(node)?.delete(table.collection);
+        tries += 1;
+        if (tries > definitionTries)
+          throw new PgquorumError('schema_drift', `the table of ${table.collection} is being altered`);
+      } else if (read[1].rows[0]!.confirmed) {
+        const states = [...read[0].values()];
+        if (!states.every(({ version: { dot } }) => durable.has(dotText(dot)))) await waitFlushed(client);
+        return withRows(read[0], known.source);
+      } else {
+        if (remainingMs(deadline) < confirmedPollMs) throw timeOver(deadline);
+        await sleep(confirmedPollMs);
+      }
+    }
+  }
+
+  async #knownOf(client: pg.PoolClient, node: Node, collection: string): Promise<Known> {
+    let ofNode = this.#known.get(node);
+    if (ofNode === undefined) this.#known.set(node, (ofNode = new Map()));
+    const known = ofNode.get(collection);
+    if (known !== undefined) return known;
+    // Before the columns: one that is added in between makes the number wrong, and so is noticed.
+    const { rows } = await client.query<{ attributes: number }>(
+      `select r.relnatts as attributes from pgquorum.collection c join pg_class r on r.oid = to_regclass(format('%I.%I', c.table_schema, c.table_name)) where c.name = $1`,
+      [collection],
+    );
+    const catalog = new OriginCatalog(client);
+    await catalog.reload();
+    const source = catalog.find(collection);
+    if (source === undefined) throw new PgquorumError('collection_not_found', `collection ${collection}`);
+    const fresh = { source, attributes: rows[0]?.attributes ?? -1 };
+    ofNode.set(collection, fresh);
+    return fresh;
+  }
+}
+
+/** With a belief in one transaction with what is checked of it. All is sent at once. */
+async function believing<T extends readonly Promise<unknown>[]>(
+  client: pg.PoolClient,
+  belief: Belief | null,
+  send: () => [...T],
+): Promise<{ [K in keyof T]: Awaited<T[K]> }> {
+  if (belief === null) return inOrder(send());
+  const begun = inOrder([client.query('begin isolation level read committed'), checkBelief(client, belief)]);
+  begun.catch(() => undefined); // waited for below
+  const read = inOrder(send());
+  read.catch(() => undefined); // waited for below
+  const committed = client.query('commit');
+  await inOrder([begun, read, committed]);
+  return read;
+}
+
+function withRows(
+  states: Map<string, WriteChange>,
+  { image }: PublishedCollection,
+): Map<string, WriteChange> {
+  for (const [key, { row }] of states)
+    if (row !== null && image.columns.some((column, at) => column.isKey && row.values[at] === null))
+      states.delete(key);
+  return states;
+}
