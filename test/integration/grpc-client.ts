@@ -13,8 +13,8 @@ export class GrpcClient implements Disposable {
   readonly #client: grpc.Client;
   readonly #metadata = new grpc.Metadata();
 
-  constructor(port: number, key: string | null = null) {
-    this.#client = new grpc.Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure());
+  constructor(port: number, key: string | null = null, credentials = grpc.credentials.createInsecure()) {
+    this.#client = new grpc.Client(`127.0.0.1:${port}`, credentials);
     if (key !== null) this.#metadata.set('authorization', `Bearer ${key}`);
   }
 

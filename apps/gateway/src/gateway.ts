@@ -11,6 +11,7 @@ import { openCluster } from '#core/topology/open-cluster.pg.ts';
 import { StatusBoard } from '#core/topology/status.pg.ts';
 import { FanOut } from '#core/writes/fan-out.pg.ts';
 import { AppModule } from './app.module.ts';
+import { readCertificates, type Certificates } from './access/transport.files.ts';
 import type { GrpcServer as GrpcServerClass } from './grpc/server.ts';
 import type { GrpcStrategy as GrpcStrategyClass } from './grpc/strategy.ts';
 import { makeServices } from './grpc/services.ts';
@@ -45,6 +46,7 @@ export interface Gateway {
 
 export async function createGateway(settings: Settings, logger: Logger): Promise<Gateway> {
   checkBinding(settings);
+  const certificates = readCertificates(settings);
   if (settings.nodes === undefined) throw new PgquorumError('settings_invalid', 'PGQUORUM_NODES: is needed');
   const opening = openCluster({
     nodes: settings.nodes,
@@ -60,7 +62,7 @@ export async function createGateway(settings: Settings, logger: Logger): Promise
   if (opened.unreachable.length > 0) logger.warn({ nodes: opened.unreachable }, 'started without some nodes');
   const nodes = new Nodes(opened.nodes, { poolMax: settings.poolMax, zone: settings.zone });
   try {
-    return await listen({ settings, logger, nodes, GrpcServer, GrpcStrategy });
+    return await listen({ settings, logger, nodes, certificates, GrpcServer, GrpcStrategy });
   } catch (cause) {
     await nodes.close();
     throw cause;
@@ -71,6 +73,7 @@ interface ListenOptions {
   readonly settings: Settings;
   readonly logger: Logger;
   readonly nodes: Nodes;
+  readonly certificates: Certificates | null;
   readonly GrpcServer: typeof GrpcServerClass;
   readonly GrpcStrategy: typeof GrpcStrategyClass;
 }
@@ -79,6 +82,7 @@ async function listen({
   settings,
   logger,
   nodes,
+  certificates,
   GrpcServer,
   GrpcStrategy,
 }: ListenOptions): Promise<Gateway> {
@@ -88,6 +92,7 @@ async function listen({
     }),
     gate: new TopologyGate(() => nodes.all.map(({ name }) => name)),
     audit: new AuditLog(logger),
+    certificates,
   };
   const metrics = new GatewayMetrics(settings.cluster);
   const { adapter, sendError, routes } = createHttpAdapter({ settings, access, metrics, logger });

@@ -8,6 +8,7 @@ import { portOr } from '#core/embedded/ports.os.ts';
 import { PgquorumError } from '#core/errors/error.ts';
 import { settingsAsEnvironment } from '../settings.ts';
 import { SupervisedChild } from './child.ts';
+import { askReady } from './probe.process.ts';
 
 const drainMs = 15_000;
 const probeEveryMs = 50;
@@ -67,8 +68,10 @@ export class Applications {
   }
 
   get addresses(): { http: string; grpc: string } {
-    const host = reachable(this.#options.settings.host);
-    return { http: `http://${host}:${this.#ports.http}`, grpc: `${host}:${this.#ports.grpc}` };
+    const { settings } = this.#options;
+    const host = reachable(settings.host);
+    const scheme = settings.tlsCertFile === undefined ? 'http' : 'https';
+    return { http: `${scheme}://${host}:${this.#ports.http}`, grpc: `${host}:${this.#ports.grpc}` };
   }
 
   async start(): Promise<void> {
@@ -154,9 +157,8 @@ export class Applications {
   async #probe(): Promise<string | undefined> {
     if (this.#gateway.pid === undefined) return 'the gateway is not running';
     try {
-      const answer = await fetch(`${this.addresses.http}/readyz`, { signal: AbortSignal.timeout(2000) });
-      const body = await answer.text();
-      return answer.status === 200 ? undefined : detailOf(body);
+      const { status, body } = await askReady(this.addresses.http);
+      return status === 200 ? undefined : detailOf(body);
     } catch (cause) {
       const { cause: inner, message } = cause as Error;
       return `the gateway does not answer (${inner instanceof Error ? inner.message : message})`;

@@ -2,9 +2,12 @@
 import type { AuditLog } from './audit.ts';
 import type { Guard } from './guard.ts';
 import type { TopologyGate } from './topology-gate.ts';
+import type { Certificates } from './transport.files.ts';
 
 export interface Access {
   readonly guard: Guard;
   readonly gate: TopologyGate;
   readonly audit: AuditLog;
+  /** Null without TLS. */
+  readonly certificates: Certificates | null;
 }

@@ -110,7 +110,7 @@ export class GrpcServer {
     const { host, grpcPort } = this.#options.settings;
     const address = `${host.includes(':') ? `[${host}]` : host}:${grpcPort}`;
     return new Promise((resolve, reject) => {
-      this.#server.bindAsync(address, ServerCredentials.createInsecure(), (error, port) =>
+      this.#server.bindAsync(address, credentialsOf(this.#options.access), (error, port) =>
         error === null ? resolve(port) : reject(error),
       );
     });
@@ -253,6 +253,13 @@ interface RunningCall {
   readonly operation: Operation | undefined;
   /** Null until the caller is known. */
   identity: Identity | null;
+}
+
+/** Clients without a certificate, where one is needed, do not get as far as a call. */
+function credentialsOf({ certificates }: Access): ServerCredentials {
+  if (certificates === null) return ServerCredentials.createInsecure();
+  const { cert, key, clientCa } = certificates;
+  return ServerCredentials.createSsl(clientCa, [{ cert_chain: cert, private_key: key }], clientCa !== null);
 }
 
 const expired = (): PgquorumError => new PgquorumError('unauthenticated', 'the token has expired');

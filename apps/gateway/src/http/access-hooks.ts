@@ -5,6 +5,7 @@ import type { Access } from '../access/access.ts';
 import type { AuditLog } from '../access/audit.ts';
 import type { Identity } from '../access/identity.ts';
 import { operationOfRoute, type Operation } from '../access/operation-table.ts';
+import { showsCertificate } from '../access/transport.files.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -17,10 +18,13 @@ declare module 'fastify' {
   }
 }
 
-export function installAccess(instance: FastifyInstance, { guard, gate, audit }: Access): void {
+export function installAccess(instance: FastifyInstance, { guard, gate, audit, certificates }: Access): void {
+  const needsCertificate = certificates !== null && certificates.clientCa !== null;
   instance.addHook('onRequest', async (request) => {
     const { url } = request.routeOptions;
     request.operation = url === undefined ? undefined : operationOfRoute(request.method, url);
+    if (needsCertificate && request.operation?.callers !== 'all' && !showsCertificate(request.socket))
+      throw new PgquorumError('unauthenticated', 'a client certificate is needed');
     request.identity = await guard.identifyHttp(request.headers, request.operation);
     if (url === undefined) return;
     if (request.operation === undefined)

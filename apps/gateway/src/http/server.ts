@@ -11,6 +11,7 @@ import { PgquorumError } from '#core/errors/error.ts';
 import type { Logger } from '#core/observability/logger.process.ts';
 import { parseLossless } from '#core/requests/lossless-json.ts';
 import type { Access } from '../access/access.ts';
+import { httpsOptions } from '../access/transport.files.ts';
 import type { GatewayMetrics } from '../metrics.ts';
 import { installAccess } from './access-hooks.ts';
 import { sendProblem, toPgquorumError } from './problem.ts';
@@ -79,6 +80,7 @@ export function createHttpAdapter(options: HttpServerOptions): {
     requestTimeout: 120_000,
     connectionTimeout: 0,
     return503OnClosing: false,
+    ...(access.certificates === null ? {} : { https: httpsOptions(access.certificates) }),
     routerOptions: { maxParamLength: paramLengthMax, caseSensitive: true },
     frameworkErrors: (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
       reply.header('x-request-id', request.id);
@@ -139,16 +141,21 @@ function installHooks(instance: FastifyInstance, { access, metrics }: HttpServer
   });
 }
 
-/** Browsers open connections ahead of a request. The server counts those neither as idle nor as busy, and would wait for them when it closes. */
+/**
+ * Browsers open connections ahead of a request. The server counts those neither as idle nor as busy, and would wait for them when it closes. By the
+ * client's address and port: with TLS a request has another socket than the connection that it came over.
+ */
 function endUnusedConnections(instance: FastifyInstance): void {
-  const unused = new Set<Socket>();
+  const unused = new Map<string, Socket>();
+  const peerOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
   instance.server.on('connection', (socket) => {
-    unused.add(socket);
-    socket.once('close', () => unused.delete(socket));
+    const peer = peerOf(socket);
+    unused.set(peer, socket);
+    socket.once('close', () => unused.get(peer) === socket && unused.delete(peer));
   });
-  instance.server.on('request', ({ socket }) => unused.delete(socket));
+  instance.server.on('request', ({ socket }) => unused.delete(peerOf(socket)));
   instance.addHook('preClose', (done) => {
-    for (const socket of unused) socket.destroy();
+    for (const socket of unused.values()) socket.destroy();
     done();
   });
 }

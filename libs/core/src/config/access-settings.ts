@@ -64,6 +64,24 @@ export const accessSettings = {
     'pgquorum',
     'The claim that says what the bearer of a token may do (docs/security.md).',
   ),
+  tlsCertFile: setting(
+    'PGQUORUM_TLS_CERT_FILE',
+    text(),
+    undefined,
+    'PEM file of the certificate of the gateway, with those between it and its authority; set = HTTP and gRPC speak TLS only.',
+  ),
+  tlsKeyFile: setting(
+    'PGQUORUM_TLS_KEY_FILE',
+    text(),
+    undefined,
+    'PEM file of the private key of that certificate.',
+  ),
+  tlsClientCaFile: setting(
+    'PGQUORUM_TLS_CLIENT_CA_FILE',
+    text(),
+    undefined,
+    'PEM file of the authorities of clients; set = every call but health needs a certificate of theirs, beside a key or token.',
+  ),
 } as const;
 
 /** Those of them that may be left out. */
