@@ -5,6 +5,7 @@ import { writePartitionHeader } from '#core/changelog/produce.ts';
 import { KafkaProducer, type PartitionBatch } from '#core/changelog/producer.kafka.ts';
 import { writeBatchHeader, writeRecords } from '#core/changelog/record-batch.ts';
 import { kafkaAvailable } from '#core/testing/kafka-jars.os.ts';
+import { eventually } from '#core/testing/wait.process.ts';
 import { closing, newLog, openWriter, partitions, withAdmin } from './kafka-log-fixture.ts';
 
 const availability = await kafkaAvailable();
@@ -43,7 +44,8 @@ async function newTopic(
   const producer = new KafkaProducer(log.kafka, log.topic);
   closing.push(async () => producer.disconnect());
   const ends = async () => {
-    const held = await writer.positions();
+    // A broker that has just become the leader of a new topic may say for a moment that it is not.
+    const held = await eventually('the topic can be asked', () => writer.positions());
     return Array.from({ length: partitions }, (_, partition) => held.get(partition)!.end + 1n);
   };
   return { producer, ends };

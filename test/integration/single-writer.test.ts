@@ -16,16 +16,19 @@ import { settingsFor, startGateway, type TestGateway } from './gateway-fixture.t
 
 const seed = Number(process.env['PGQUORUM_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 const writingMs = 6000;
+/** So many by each, however long that takes on a busy machine. */
+const writesMin = 20;
+const killsMin = 2;
 const keys = 12;
 const all = [0, 1, 2];
 
 /** By SQL at one master: upserts, updates and deletes of a few keys over and over. */
-async function writeBySql(url: string, random: () => number, until: number): Promise<number> {
+async function writeBySql(url: string, random: () => number, until: number): Promise<void> {
   const client = new pg.Client(url);
   await client.connect();
   let writes = 0;
   try {
-    while (performance.now() < until) {
+    while (performance.now() < until || writes < writesMin) {
       const key = `sql${Math.floor(random() * keys)}`;
       if (random() < 0.2) await client.query('delete from docs where id = $1', [key]);
       else
@@ -39,13 +42,12 @@ async function writeBySql(url: string, random: () => number, until: number): Pro
   } finally {
     await client.end();
   }
-  return writes;
 }
 
 /** Through the gateway, each request twice under one key, at another coordinator the second time if there is one nearer. */
-async function writeByHttp(gateway: TestGateway, random: () => number, until: number): Promise<number> {
+async function writeByHttp(gateway: TestGateway, random: () => number, until: number): Promise<void> {
   let writes = 0;
-  while (performance.now() < until) {
+  while (performance.now() < until || writes < writesMin) {
     const id = `http${Math.floor(random() * keys)}`;
     const send = () =>
       gateway.send('POST', '/v1/collections/docs/vectors', {
@@ -57,23 +59,21 @@ async function writeByHttp(gateway: TestGateway, random: () => number, until: nu
     expect((await send()).body).toEqual(first.body);
     writes += 1;
   }
-  return writes;
 }
 
 async function killAndStart(
   replicators: readonly AppProcess[],
   random: () => number,
   until: number,
-): Promise<number> {
+): Promise<void> {
   let kills = 0;
-  while (performance.now() < until) {
+  while (performance.now() < until || kills < killsMin) {
     await sleep(300 + random() * 700);
     const one = replicators[Math.floor(random() * replicators.length)]!;
     await one.kill('SIGKILL');
     one.start();
     kills += 1;
   }
-  return kills;
 }
 
 test('one writer for each key never makes a conflict, though replicators are killed and requests repeated', async () => {
@@ -101,13 +101,11 @@ test('one writer for each key never makes a conflict, though replicators are kil
     await gateway.send('PUT', '/v1/collections/docs', { body: { dimension: 3 } });
     for (const one of replicators) one.start();
     const until = performance.now() + writingMs;
-    const [bySql, byHttp, kills] = await Promise.all([
+    await Promise.all([
       writeBySql(fresh.nodes[0]!.url, random, until),
       writeByHttp(gateway, random, until),
       killAndStart(replicators, random, until),
     ]);
-    expect(Math.min(bySql, byHttp)).toBeGreaterThan(10);
-    expect(kills).toBeGreaterThan(1);
     const state = async (node: number) =>
       JSON.stringify([
         await gateway.sql(node, 'select id, embedding::text, metadata from docs order by id'),
