@@ -108,11 +108,22 @@ const direction: Rule = {
   broken: { path: 'libs/core/src/apply/x.ts', text: `import { Module } from '@nestjs/common';` },
 };
 
+const alone: Rule = {
+  name: 'the client imports nothing but itself: it runs in browsers, and without the server',
+  check: (file) =>
+    file.path.startsWith('libs/client/')
+      ? importsOf(file).flatMap(({ from }) =>
+          from.startsWith('./') ? [] : [`${file.path}: imports ${from}`],
+        )
+      : [],
+  broken: { path: 'libs/client/x.ts', text: `import { randomUUID } from 'node:crypto';` },
+};
+
 const barrels: Rule = {
   name: 'no barrels: a file is imported by its own name',
   check: (file) =>
     // What others import has to have one door.
-    isScript(file.path) && file.path !== 'libs/library/index.ts'
+    isScript(file.path) && !/^libs\/(library|client)\/index\.ts$/.test(file.path)
       ? [
           ...(/(^|\/)index\.(ts|mjs)$/.test(file.path) ? [`${file.path}: name it after what is inside`] : []),
           ...matchingLines(
@@ -234,6 +245,7 @@ export const rules: readonly Rule[] = [
   pure,
   drivers,
   direction,
+  alone,
   barrels,
   folders,
   names,
