@@ -15,6 +15,8 @@ export interface PageOptions {
 
 export type Metric = 'cosine' | 'l2' | 'inner-product' | 'l1' | 'hamming' | 'jaccard';
 export type VectorType = 'vector' | 'halfvec' | 'sparsevec' | 'bit';
+/** How many replicas have a write before it is acknowledged, or are asked by a read. */
+export type Consistency = 'one' | 'quorum' | 'all';
 export type CrdtType = 'g-counter' | 'pn-counter' | 'lww-register' | 'or-set';
 
 export interface ConflictRules {
@@ -34,6 +36,7 @@ export interface CollectionRequest {
   readonly partitioning?: { readonly type: 'hash' | 'range'; readonly splitPoints?: readonly string[] };
   readonly nonHostWrites?: 'accept' | 'refuse';
   readonly writes?: 'any';
+  readonly consistency?: Consistency;
   readonly conflicts?: ConflictRules;
   readonly index?: {
     readonly type?: 'hnsw' | 'none';
@@ -51,6 +54,7 @@ export interface CollectionDefinition {
   readonly replicationFactor?: number;
   readonly nonHostWrites?: 'refuse';
   readonly writes: 'any';
+  readonly consistency?: Consistency;
   readonly conflicts: ConflictRules & { readonly strategy: NonNullable<ConflictRules['strategy']> };
   readonly index:
     | { readonly type: 'hnsw'; readonly m: number; readonly efConstruction: number }
@@ -131,13 +135,13 @@ export interface WrittenItem {
   readonly operation?: { readonly origin: string; readonly counter: string };
   readonly coordinator: string;
   readonly acks: readonly string[];
+  /** With `onTimeout: 'degrade'`: what was reached in time. */
+  readonly reached?: Consistency;
 }
 export interface FailedItem {
   readonly id: string | null;
   readonly error: Problem;
 }
-
-export type Consistency = 'one' | 'quorum' | 'all';
 
 export interface WriteAnswer {
   readonly results: readonly (WrittenItem | FailedItem)[];

@@ -64,7 +64,7 @@ export class Collections {
 
   change(
     name: string,
-    body: { readonly conflicts: ConflictRules },
+    body: { readonly conflicts?: ConflictRules; readonly consistency?: Consistency },
     options?: CallOptions,
   ): Promise<Collection> {
     return this.#transport.json({ method: 'PATCH', path: pathOf(name), body, repeatable: true }, options);
