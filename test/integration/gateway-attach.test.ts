@@ -84,7 +84,7 @@ test('a table is attached by a job that says done when its rows are on all maste
     await gateway.send('PATCH', '/v1/collections/items', {
       body: { conflicts: { strategy: 'crdt', crdt: { n: 'g-counter' } } },
     }),
-  ).toMatchObject({ status: 501, body: { code: 'not_supported' } });
+  ).toMatchObject({ status: 400, body: { code: 'not_supported' } });
   expect(await gateway.send('POST', '/v1/collections/items/detach')).toMatchObject({ status: 204 });
   expect(await count(1)).toBe(200);
   await gateway.sql(1, `delete from items where title = 'item 7'`);

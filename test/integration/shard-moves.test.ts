@@ -257,7 +257,7 @@ test('a gateway makes such collections and moves their shards, and refuses what 
     await gateway.send('PATCH', '/v1/collections/asked', {
       body: { conflicts: { strategy: 'crdt', crdt: { seen: 'g-counter' } } },
     }),
-  ).toMatchObject({ status: 501, body: { code: 'not_supported' } });
+  ).toMatchObject({ status: 400, body: { code: 'not_supported' } });
 }, 240_000);
 
 test('a node that is said to hold what it never was filled with is filled before it counts', async () => {

@@ -14,7 +14,7 @@ import { AppModule } from './app.module.ts';
 import { readCertificates, type Certificates } from './access/transport.files.ts';
 import type { GrpcServer as GrpcServerClass } from './grpc/server.ts';
 import type { GrpcStrategy as GrpcStrategyClass } from './grpc/strategy.ts';
-import { makeServices } from './grpc/services.ts';
+import { makeServices, type Services } from './grpc/services.ts';
 import type { Access } from './access/access.ts';
 import { AuditLog } from './access/audit.ts';
 import { checkBinding, Guard } from './access/guard.ts';
@@ -69,6 +69,22 @@ export async function createGateway(settings: Settings, logger: Logger): Promise
   }
 }
 
+const servicesOf = (app: NestFastifyApplication): Services =>
+  makeServices({
+    vectors: app.get(VectorOperations),
+    collections: app.get(CollectionOperations),
+    conflicts: app.get(ConflictOperations),
+    cluster: app.get(ClusterOperations),
+    events: app.get(EventOperations),
+    jobs: app.get(JobOperations),
+    letters: app.get(DeadLetterOperations),
+    throttle: app.get(ThrottleOperations),
+    changes: app.get(ChangeOperations),
+    verify: app.get(VerifyOperations),
+    replicas: app.get(ReplicaOperations),
+    shards: app.get(ShardOperations),
+  });
+
 interface ListenOptions {
   readonly settings: Settings;
   readonly logger: Logger;
@@ -103,21 +119,9 @@ async function listen({
   );
   app.useGlobalFilters(new ProblemFilter(sendError));
   metrics.watch(nodes, app.get(StatusBoard));
-  const services = makeServices({
-    vectors: app.get(VectorOperations),
-    collections: app.get(CollectionOperations),
-    conflicts: app.get(ConflictOperations),
-    cluster: app.get(ClusterOperations),
-    events: app.get(EventOperations),
-    jobs: app.get(JobOperations),
-    letters: app.get(DeadLetterOperations),
-    throttle: app.get(ThrottleOperations),
-    changes: app.get(ChangeOperations),
-    verify: app.get(VerifyOperations),
-    replicas: app.get(ReplicaOperations),
-    shards: app.get(ShardOperations),
-  });
-  const grpc = new GrpcStrategy(new GrpcServer({ settings, access, metrics, logger, services }));
+  const grpc = new GrpcStrategy(
+    new GrpcServer({ settings, access, metrics, logger, services: servicesOf(app) }),
+  );
   app.connectMicroservice({ strategy: grpc });
   try {
     await app.listen(settings.httpPort, settings.host);

@@ -67,6 +67,29 @@ function guardReflection(guard: Guard): ServerInterceptor {
   };
 }
 
+/** Stands for a message whose bytes could not be read: the library would answer that the server had failed. */
+class Unreadable {
+  readonly cause: unknown;
+
+  constructor(cause: unknown) {
+    this.cause = cause;
+  }
+}
+
+const readable = (methods: ServiceDefinition): ServiceDefinition =>
+  Object.fromEntries(
+    Object.entries(methods).map(([name, method]) => {
+      const read = (bytes: Buffer): unknown => {
+        try {
+          return method.requestDeserialize(bytes);
+        } catch (cause) {
+          return new Unreadable(cause);
+        }
+      };
+      return [name, { ...method, requestDeserialize: read }];
+    }),
+  );
+
 export interface GrpcServerOptions {
   readonly settings: Settings;
   readonly access: Access;
@@ -135,7 +158,7 @@ export class GrpcServer {
         : this.#unary(path, method as Method);
       return [name, handler] as const;
     });
-    this.#server.addService(methods, Object.fromEntries(handlers));
+    this.#server.addService(readable(methods), Object.fromEntries(handlers));
   }
 
   #unary(path: string, method: Method): UntypedHandleCall {
@@ -210,6 +233,10 @@ export class GrpcServer {
     if (operation === undefined)
       throw new PgquorumError('permission_denied', 'the method has no entry in the table of operations');
     await guard.check(running.identity, { operation, path: request, query: request });
+    if ((request as unknown) instanceof Unreadable)
+      throw new PgquorumError('invalid_request', 'the message can not be read', {
+        cause: (request as unknown as Unreadable).cause,
+      });
     return running.identity;
   }
 

@@ -153,7 +153,7 @@ export const errorCodes = {
     'Use halfvec up to 4000 dimensions, or index {"type": "none"}.',
   ),
   not_supported: entry(
-    501,
+    400,
     'UNIMPLEMENTED',
     false,
     'This is not supported by this version',

@@ -15,7 +15,7 @@ const httpOf: Readonly<Record<CodeEntry['grpc'], readonly number[]>> = {
   RESOURCE_EXHAUSTED: [413, 429],
   FAILED_PRECONDITION: [409, 410, 412, 500],
   ABORTED: [409, 412],
-  UNIMPLEMENTED: [501],
+  UNIMPLEMENTED: [400],
   INTERNAL: [500],
   UNAVAILABLE: [503],
   DEADLINE_EXCEEDED: [504],

@@ -1,4 +1,5 @@
 /** A database error that ends a request -> the error that its caller gets. Never holds row data: Postgres quotes rows in `detail`, so that is left out. Pure. */
+import type { ErrorCode } from '../errors/codes.ts';
 import { isPgquorumError, PgquorumError } from '../errors/error.ts';
 import { crdtSqlStates } from '../versioning/crdt/operation.ts';
 import { sqlStateOf } from './sqlstate.ts';
@@ -9,12 +10,24 @@ interface DatabaseError {
   readonly routine?: string;
 }
 
+const unstorable = 'a text has a character that the database can not hold';
+
+/** By functions and triggers of ours. */
+const raised: Readonly<Record<string, readonly [code: ErrorCode, detail: string]>> = {
+  PQ002: ['vector_not_found', 'there is no such row on this node'],
+  PQ007: ['version_missing', 'the row has no version'],
+  PQ020: ['stale_shard_map', 'the node does not hold the shard under the epoch that was asked for'],
+  PQ021: ['shard_elsewhere', 'the shard is not held by the node that was written to'],
+  PQ010: ['model_unknown', 'model: the collection does not list it'],
+  PQ011: ['model_outdated', 'the vector has an embedding of a later model'],
+};
+
 export function requestError(cause: unknown, collection?: string): unknown {
   if (isPgquorumError(cause)) return cause;
   const sqlstate = sqlStateOf(cause);
   if (sqlstate === null) return cause;
   const { message, constraint } = cause as DatabaseError;
-  const make = (...[code, detail]: [ConstructorParameters<typeof PgquorumError>[0], string]) =>
+  const make = (...[code, detail]: readonly [code: ErrorCode, detail: string]) =>
     new PgquorumError(code, detail, { cause });
   switch (sqlstate) {
     case '57014':
@@ -40,22 +53,20 @@ export function requestError(cause: unknown, collection?: string): unknown {
             'embedding: has more elements that are not zero than an index of the table holds',
           )
         : cause;
+    // Halves of surrogate pairs, and NUL: JavaScript and JSON have them, jsonb and text do not.
+    case '22021':
+    case '22P05':
+      return make('invalid_request', unstorable);
+    case '22P02':
+      return message.startsWith('invalid input syntax for type json')
+        ? make('invalid_request', unstorable)
+        : cause;
     case 'PQ001':
       return make('collection_not_found', collection === undefined ? message : `collection ${collection}`);
-    case 'PQ002':
-      return make('vector_not_found', 'there is no such row on this node');
-    case 'PQ007':
-      return make('version_missing', 'the row has no version');
-    case 'PQ020':
-      return make('stale_shard_map', 'the node does not hold the shard under the epoch that was asked for');
-    case 'PQ021':
-      return make('shard_elsewhere', 'the shard is not held by the node that was written to');
-    case 'PQ010':
-      return make('model_unknown', 'model: the collection does not list it');
-    case 'PQ011':
-      return make('model_outdated', 'the vector has an embedding of a later model');
     default:
   }
+  const own = raised[sqlstate];
+  if (own !== undefined) return make(...own);
   // Our own functions raise these, with the field and what is wrong.
   const crdtCode = crdtSqlStates[sqlstate];
   if (crdtCode !== undefined) return make(crdtCode, message);
