@@ -20,7 +20,13 @@ const writeQuery = z.strictObject({
   coordinator: z.enum(['primary', 'nearest']).optional(),
   onTimeout: z.enum(['fail', 'degrade']).optional(),
 });
-const readQuery = z.strictObject({ consistency, timeoutMs, include: z.enum(['siblings']).optional() });
+const token = z.string().describe('Of a write: what it wrote is seen.');
+const readQuery = z.strictObject({
+  consistency,
+  timeoutMs,
+  include: z.enum(['siblings']).optional(),
+  token: token.optional(),
+});
 
 const idempotency = z.object({
   'Idempotency-Key': z
@@ -48,9 +54,15 @@ export const failedItem = z
   .meta({ id: 'FailedItem' });
 
 export const writeAnswer = z
-  .object({ results: z.array(z.union([written, failedItem])), consistency: level })
+  .object({
+    results: z.array(z.union([written, failedItem])),
+    consistency: level,
+    token: z.string().nullable(),
+  })
   .meta({ id: 'WriteAnswer' });
-const writtenOne = z.object({ ...writtenFields, consistency: level }).meta({ id: 'WrittenVector' });
+const writtenOne = z
+  .object({ ...writtenFields, consistency: level, token: z.string().nullable() })
+  .meta({ id: 'WrittenVector' });
 
 export const storedVector = shows<StoredVector>()(
   z
@@ -129,6 +141,7 @@ export const searchRequest = z
     maxDistance: z.number().optional(),
     consistency: z.enum(['one', 'all-shards']).optional(),
     allowPartial: z.boolean().optional(),
+    token: token.optional(),
   })
   .meta({ description: 'Near an embedding or near the vector of an id: one of the two.' });
 

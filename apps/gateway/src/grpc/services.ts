@@ -83,7 +83,7 @@ function writeCall(
   };
 }
 
-function showWrite({ results, consistency }: WriteAnswer): object {
+function showWrite({ results, consistency, token }: WriteAnswer): object {
   const [first] = results;
   if (first !== undefined && 'error' in first && results.every((result) => 'error' in result))
     throw first.error;
@@ -94,6 +94,7 @@ function showWrite({ results, consistency }: WriteAnswer): object {
         : { ...result, version: showVersion(result.version) },
     ),
     consistency,
+    token: token ?? '',
   };
 }
 
@@ -112,6 +113,7 @@ interface IdsMessage {
   readonly ids?: readonly string[];
   readonly consistency?: string;
   readonly include?: readonly string[];
+  readonly token?: string;
   readonly options?: WriteOptionsMessage | null;
 }
 interface SearchMessage {
@@ -125,6 +127,7 @@ interface SearchMessage {
   readonly maxDistance?: number;
   readonly consistency?: string;
   readonly allowPartial?: boolean;
+  readonly token?: string;
 }
 
 const vectorWrites = (vectors: VectorOperations) => ({
@@ -150,7 +153,7 @@ const vectorWrites = (vectors: VectorOperations) => ({
       ...writeCall(request, context),
       ifMatch: ifMatch === '' ? null : ifMatch,
     });
-    return showWrite({ results: [result], consistency: result.consistency });
+    return showWrite({ results: [result], ...result });
   },
   Delete: async (request: IdsMessage, context: CallContext) =>
     showWrite(
@@ -169,7 +172,12 @@ const vectorReads = (vectors: VectorOperations) => ({
       { ids: request.ids ?? [] },
       {
         caller,
-        options: given({ consistency: request.consistency, include: request.include?.join(','), timeoutMs }),
+        options: given({
+          consistency: request.consistency,
+          include: request.include?.join(','),
+          token: request.token,
+          timeoutMs,
+        }),
       },
     );
     return {
@@ -189,6 +197,7 @@ const vectorReads = (vectors: VectorOperations) => ({
       maxDistance,
       consistency,
       allowPartial,
+      token,
     } = request;
     const near = embedding === undefined || embedding === null ? {} : { embedding: readEmbedding(embedding) };
     const body = given({
@@ -199,6 +208,7 @@ const vectorReads = (vectors: VectorOperations) => ({
       maxDistance,
       consistency,
       allowPartial,
+      token,
       filter: readJson('filter_json', request.filterJson),
       include: include.length === 0 ? undefined : include,
     });

@@ -11,7 +11,7 @@ const showItem = <T extends ItemResult | ReadResult>(result: T) =>
     : result;
 
 /** When no item was written the whole request failed, with the status of the first. */
-export function showWrite({ results, consistency }: WriteAnswer): object {
+export function showWrite({ results, consistency, token }: WriteAnswer): object {
   const shown = results.map(showItem);
   const [first] = results;
   if (first !== undefined && 'error' in first && results.every((result) => 'error' in result)) {
@@ -20,7 +20,7 @@ export function showWrite({ results, consistency }: WriteAnswer): object {
       extra: { ...first.error.extra, results: shown },
     });
   }
-  return { results: shown, consistency };
+  return { results: shown, consistency, token };
 }
 
 export const showReads = (results: readonly ReadResult[]): object => ({ items: results.map(showItem) });

@@ -13,12 +13,13 @@ import { parseSearch } from '#core/search/request.ts';
 import type { Searcher, SearchResult } from '#core/search/searcher.pg.ts';
 import { shardOf } from '#core/placement/partitioning.ts';
 import { parseReadOptions, parseTimeout, parseWriteOptions } from '#core/writes/consistency.ts';
+import { joinTokens } from '#core/writes/token.ts';
 import { weakest, type Consistency } from '#core/writes/levels.ts';
 import { checkVerb, idChecks, type TableVerb } from '#core/writes/attached.ts';
 import { checkKey, parseIds, parseItems, type ParsedItem } from '#core/writes/item.ts';
 import { parsePatch } from '#core/writes/patch-item.ts';
-import type { Patcher, PatchResult } from '#core/writes/patcher.pg.ts';
-import type { ItemResult, WriteContext, Writer } from '#core/writes/writer.pg.ts';
+import type { Patcher } from '#core/writes/patcher.pg.ts';
+import type { ItemResult, WriteContext, WriteResults, Writer } from '#core/writes/writer.pg.ts';
 import type { GatewayMetrics } from '../metrics.ts';
 import type { PatchCall, ReadCall, WriteCall } from './caller.ts';
 
@@ -26,7 +27,12 @@ export interface WriteAnswer {
   readonly results: readonly ItemResult[];
   /** What all results have reached. */
   readonly consistency: Consistency;
+  /** Lets a read see all of it; null when nothing was written, or what a large batch repeats was. */
+  readonly token: string | null;
 }
+
+/** Of one vector. */
+export type Written = Exclude<ItemResult, { error: unknown }> & Pick<WriteAnswer, 'consistency' | 'token'>;
 
 const idempotencyKeyMax = 255;
 
@@ -73,12 +79,7 @@ export class VectorOperations {
     return this.#answer(context, await this.#writer.upsert(context, parsed));
   }
 
-  async patch(
-    name: string,
-    id: string,
-    body: unknown,
-    call: PatchCall,
-  ): Promise<PatchResult & Pick<WriteAnswer, 'consistency'>> {
+  async patch(name: string, id: string, body: unknown, call: PatchCall): Promise<Written> {
     const key = checkKey(id);
     const ifMatch = parseIfMatch(call.ifMatch);
     // A repeat has to be of the same vector and the same condition too, neither of which is in the body.
@@ -110,15 +111,11 @@ export class VectorOperations {
     );
   }
 
-  async remove(
-    name: string,
-    id: string,
-    call: WriteCall,
-  ): Promise<PatchResult & Pick<WriteAnswer, 'consistency'>> {
+  async remove(name: string, id: string, call: WriteCall): Promise<Written> {
     const key = checkKey(id);
     const context = await this.#writeContext(name, 'delete', { ...call, body: key });
     idChecks(context.collection).checkId?.(key);
-    const { results, consistency } = this.#answer(
+    const { results, consistency, token } = this.#answer(
       context,
       await this.#remove(context, [
         { ok: true, item: { id: key, shard: shardOf(key, context.collection.definition) } },
@@ -127,19 +124,21 @@ export class VectorOperations {
     const [result] = results;
     if (result === undefined) throw new PgquorumError('internal', 'a delete gave no result');
     if ('error' in result) throw result.error;
-    return { ...result, consistency };
+    return { ...result, consistency, token };
   }
 
   /** Beyond ONE what its primary has not may be there all the same: whoever has it by a read at QUORUM deletes it. */
-  async #remove(context: WriteContext, parsed: readonly ParsedItem<KeyItem>[]): Promise<ItemResult[]> {
-    const results = await this.#writer.remove(context, parsed);
-    const missed = parsed.filter((_, at) => isNotFound(results[at]!));
+  async #remove(context: WriteContext, parsed: readonly ParsedItem<KeyItem>[]): Promise<WriteResults> {
+    const first = await this.#writer.remove(context, parsed);
+    const missed = parsed.filter((_, at) => isNotFound(first.results[at]!));
     const preferred = await this.#whoHas(context, missed);
-    if (preferred === null) return results;
-    const again = new Map(
-      (await this.#writer.remove({ ...context, preferred }, missed)).map((result) => [result.id, result]),
-    );
-    return results.map((result) => again.get(result.id) ?? result);
+    if (preferred === null) return first;
+    const second = await this.#writer.remove({ ...context, preferred }, missed);
+    const again = new Map(second.results.map((result) => [result.id, result]));
+    return {
+      results: first.results.map((result) => again.get(result.id) ?? result),
+      token: joinTokens(first.token, second.token),
+    };
   }
 
   /** The same for one vector, by a call that rejects when it is not there. */
@@ -167,6 +166,7 @@ export class VectorOperations {
     const found = await this.#reader.getAll(collection, missed, {
       deadline,
       siblings: false,
+      token: null,
       level: 'quorum',
     });
     const where = found.flatMap((one): [string, string][] => ('error' in one ? [] : [[one.id, one.node]]));
@@ -175,20 +175,20 @@ export class VectorOperations {
 
   async get(name: string, id: string, call: ReadCall): Promise<StoredVector> {
     const key = checkKey(id);
-    const { timeoutMs, siblings, level } = parseReadOptions(call.options);
+    const { timeoutMs, siblings, level, token } = parseReadOptions(call.options);
     const deadline = deadlineIn(timeoutMs, call.caller.signal);
     const collection = await this.#collection(name, deadline, siblings ? 'siblings' : undefined);
     idChecks(collection).checkId?.(key);
     return this.#reader.get(
       collection,
       { id: key, shard: shardOf(key, collection.definition) },
-      { deadline, siblings, level },
+      { deadline, siblings, level, token },
     );
   }
 
   async getAll(name: string, body: unknown, call: ReadCall): Promise<ReadResult[]> {
     const ids = this.#batch(body, 'ids');
-    const { timeoutMs, siblings, level } = parseReadOptions(call.options);
+    const { timeoutMs, siblings, level, token } = parseReadOptions(call.options);
     const deadline = deadlineIn(timeoutMs, call.caller.signal);
     const collection = await this.#collection(name, deadline, siblings ? 'siblings' : undefined);
     return this.#reader.getAll(
@@ -198,6 +198,7 @@ export class VectorOperations {
         deadline,
         siblings,
         level,
+        token,
       },
     );
   }
@@ -258,12 +259,12 @@ export class VectorOperations {
 
   #answer(
     { collection: { name: collection }, level }: WriteContext,
-    results: readonly ItemResult[],
+    { results, token }: WriteResults,
   ): WriteAnswer {
     for (const result of results)
       this.#metrics.countWrite(collection, 'error' in result ? result.error.code : 'ok');
     const reached = results.flatMap((result) => ('error' in result ? [] : [result.reached ?? level]));
-    return { results, consistency: weakest(reached) ?? level };
+    return { results, consistency: weakest(reached) ?? level, token };
   }
 }
 

@@ -51,6 +51,20 @@ export const vectorCodes = {
     'Too few replicas acknowledged the write in time',
     'It is committed where the receipt says, and will spread by itself. Sending it again with the same Idempotency-Key is safe, on any gateway.',
   ),
+  invalid_token: entry(
+    400,
+    'INVALID_ARGUMENT',
+    false,
+    'The token is not valid',
+    'Send a token as the answer to a write gave it, in the collection of that write.',
+  ),
+  not_yet_visible: entry(
+    504,
+    'DEADLINE_EXCEEDED',
+    true,
+    'No node has what the token names yet',
+    'The write is on its way. Try again, with a larger timeoutMs, or read without the token. GET /v1/replication/lag tells what is behind.',
+  ),
   constraint_violated: entry(
     409,
     'FAILED_PRECONDITION',

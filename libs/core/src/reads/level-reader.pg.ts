@@ -15,13 +15,15 @@ import type { Deadline } from '../postgres/deadline.ts';
 import { isStaleDefinition, isStaleMap, requestError } from '../postgres/request-error.ts';
 import { remainingMs } from '../postgres/session.pg.ts';
 import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
-import { includes, sameClock } from '../versioning/clock.ts';
+import { covers, includes, sameClock } from '../versioning/clock.ts';
 import type { ShardNumber } from '../versioning/version.ts';
 import type { FanOut } from '../writes/fan-out.pg.ts';
 import { everyReplica, isMet, requiredOf, type Consistency, type ReplicaSets } from '../writes/levels.ts';
 import { beliefAbout, checkBelief } from '../writes/replica-sets.pg.ts';
 import { keyOf } from '../writes/strengthen.pg.ts';
+import { notYetVisible, type Token } from '../writes/token.ts';
 import { inOrder } from '../writes/transaction.pg.ts';
+import { isReached } from './token-reached.pg.ts';
 import { readDigests, readRows, type Digest } from './read-rows.pg.ts';
 import { notThere, resultOf, type ReadResult, type StoredRow } from './stored-vector.ts';
 
@@ -34,6 +36,7 @@ export interface LevelReadOptions {
   readonly level: Exclude<Consistency, 'one'>;
   readonly deadline: Deadline;
   readonly siblings: boolean;
+  readonly token: Token | null;
 }
 
 export interface LevelReaderOptions {
@@ -54,6 +57,8 @@ interface Answers {
   /** The node whose rows were read, and they. */
   readonly home: Node;
   readonly rows: ReadonlyMap<string, StoredRow>;
+  /** It has read the logs as far as the token says. */
+  readonly reached: boolean;
   /** Of the others. */
   readonly others: ReadonlyMap<Node, ReadonlyMap<string, Digest>>;
 }
@@ -113,7 +118,8 @@ export class LevelReader {
     try {
       const answers = await this.#ask(group, items, options);
       const differing = items.filter(({ id }) => !agree(answers, id));
-      for (const { id } of items) if (agree(answers, id)) found.set(id, this.#resultOf(group, answers, id));
+      for (const { id } of items)
+        if (agree(answers, id)) found.set(id, this.#resultOf(group, answers, id, options));
       if (differing.length > 0) await this.#repair({ ...group, items: differing }, answers, options, found);
       return false;
     } catch (cause) {
@@ -126,8 +132,16 @@ export class LevelReader {
     }
   }
 
-  #resultOf({ collection }: Group, { home, rows }: Answers, id: string): ReadResult {
+  #resultOf(
+    { collection }: Group,
+    { home, rows, reached }: Answers,
+    id: string,
+    { token }: LevelReadOptions,
+  ): ReadResult {
     const row = rows.get(id);
+    const dot = token?.writes.find((write) => write.id === id)?.dot;
+    if (!reached || (dot !== undefined && !covers(row?.seen ?? {}, dot)))
+      return { id, error: notYetVisible() };
     const nameOf = (number: number): string => this.#nodes.nameOf(number);
     return row === undefined ? notThere(id) : resultOf(row, { node: home.name, collection, nameOf });
   }
@@ -159,7 +173,7 @@ export class LevelReader {
     },
   ): Promise<Answers | null> {
     const ids = items.map(({ id }) => id);
-    const { home, failed, level, siblings, deadline } = ask;
+    const { home, failed, level, siblings, deadline, token } = ask;
     const others = new Map<Node, ReadonlyMap<string, Digest>>();
     const enough = (): boolean =>
       isMet(level, group.sets, new Set([home.name, ...[...others.keys()].map(({ name }) => name)]));
@@ -167,9 +181,15 @@ export class LevelReader {
       if (!isNodeFailure(cause)) throw cause;
       failed.add(node);
     };
-    const rows = this.#believing(home, group, deadline, (client) =>
-      readRows(client, group.collection, ids, { siblings, seen: true }),
-    );
+    const rows = this.#believing(home, group, deadline, async (client) => {
+      const [reached, read] = await inOrder([
+        token === null || token.positions.length === 0
+          ? Promise.resolve(true)
+          : isReached(client, group.collection, token, []),
+        readRows(client, group.collection, ids, { siblings, seen: true }),
+      ]);
+      return { reached, rows: read };
+    });
     const asked = ask.others.map((node) =>
       this.#believing(node, group, deadline, (client) => readDigests(client, group.collection, ids)).then(
         (digests) => void others.set(node, digests),
@@ -183,7 +203,7 @@ export class LevelReader {
       Promise.all(asked).then(() => resolve(), reject);
     });
     const [read] = await Promise.all([first, complete]);
-    return read === undefined || !enough() ? null : { home, rows: read, others };
+    return read === undefined || !enough() ? null : { home, ...read, others };
   }
 
   #believing<T>(
@@ -212,7 +232,7 @@ export class LevelReader {
 
   async #repair(
     group: Group,
-    { home, rows, others }: Answers,
+    { home, rows, reached, others }: Answers,
     options: LevelReadOptions,
     found: Map<string, ReadResult>,
   ): Promise<void> {
@@ -258,7 +278,7 @@ export class LevelReader {
       found.set(
         id,
         held
-          ? this.#resultOf(group, { home, rows: merged, others }, id)
+          ? this.#resultOf(group, { home, rows: merged, reached, others }, id, options)
           : { id, error: notHeld(level, deadline) },
       );
     }

@@ -2,6 +2,7 @@
  * Reads by id. At ONE from the first live node of the shard that knows the key: the one that took the write, unless it has failed since;
  * beyond ONE as level-reader.pg.ts says.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { staleMapTries, type CollectionDirectory } from '../collections/directory.pg.ts';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
@@ -15,11 +16,17 @@ import type { ParsedItem } from '../writes/item.ts';
 import type { Consistency } from '../writes/levels.ts';
 import type { LevelReader } from './level-reader.pg.ts';
 import { readRows } from './read-rows.pg.ts';
+import { isReached } from './token-reached.pg.ts';
+import { checkTokenOf, notYetVisible, writesOf, type Token } from '../writes/token.ts';
+import { remainingMs } from '../postgres/session.pg.ts';
 import { notThere, resultOf, type ReadResult, type StoredRow, type StoredVector } from './stored-vector.ts';
+
+const tokenPollMs = 20;
 
 export interface ReadCallOptions {
   readonly deadline: Deadline;
   readonly siblings: boolean;
+  readonly token: Token | null;
   readonly level: Consistency;
 }
 
@@ -59,11 +66,29 @@ export class Reader {
     options: ReadCallOptions,
   ): Promise<ReadResult[]> {
     const items = parsed.flatMap((one) => (one.ok ? [one.item] : []));
-    const found =
-      options.level === 'one'
-        ? await this.#atOne(collection, items, options)
-        : await this.#levels.read(collection, items, { ...options, level: options.level });
+    const found = await this.#untilSeen(collection, items, options);
     return parsed.map((one) => (one.ok ? found.get(one.item.id)! : { id: one.id, error: one.error }));
+  }
+
+  /** With a token what is on its way is waited for. */
+  async #untilSeen(
+    collection: CollectionRow,
+    items: readonly KeyItem[],
+    options: ReadCallOptions,
+  ): Promise<Map<string, ReadResult>> {
+    const { token, level, deadline } = options;
+    if (token !== null) checkTokenOf(token, collection.name);
+    const all = new Map<string, ReadResult>();
+    for (let waiting = items; ;) {
+      const found =
+        level === 'one'
+          ? await this.#atOne(collection, waiting, options)
+          : await this.#levels.read(collection, waiting, { ...options, level });
+      for (const [id, result] of found) all.set(id, result);
+      waiting = waiting.filter(({ id }) => isNotYetVisible(all.get(id)!));
+      if (waiting.length === 0 || remainingMs(deadline) <= tokenPollMs) return all;
+      await sleep(tokenPollMs, undefined, { signal: deadline.signal }).catch(() => undefined); // the next reading meets it
+    }
   }
 
   async #atOne(
@@ -79,6 +104,7 @@ export class Reader {
     let current = collection;
     let orders = new Map(pending.map((item) => [item, orderOf(item)]));
     const answered = new Set<KeyItem>();
+    const behind = new Set<KeyItem>();
     let staleTries = 0;
     while (pending.length > 0) {
       const byNode = new Map<Node, KeyItem[]>();
@@ -87,19 +113,21 @@ export class Reader {
         if (node === undefined)
           found.set(
             item.id,
-            answered.has(item)
-              ? notThere(item.id)
-              : {
-                  id: item.id,
-                  error: new PgquorumError('replicas_unavailable', 'no node of the shard can be read'),
-                },
+            behind.has(item)
+              ? { id: item.id, error: notYetVisible() }
+              : answered.has(item)
+                ? notThere(item.id)
+                : {
+                    id: item.id,
+                    error: new PgquorumError('replicas_unavailable', 'no node of the shard can be read'),
+                  },
           );
         else byNode.set(node, [...(byNode.get(node) ?? []), item]);
       }
       const stale: KeyItem[] = [];
       const rounds = await Promise.all(
         [...byNode].map(async ([node, items]) =>
-          this.#readFrom(node, collection, items, { ...options, found, answered, stale }),
+          this.#readFrom(node, collection, items, { ...options, found, answered, behind, stale }),
         ),
       );
       pending = rounds.flat();
@@ -127,15 +155,23 @@ export class Reader {
       deadline: Deadline;
       siblings: boolean;
       found: Map<string, ReadResult>;
+      token: Token | null;
       answered: Set<KeyItem>;
+      /** Those of which a node did not have what the token names. */
+      behind: Set<KeyItem>;
       /** Those that the node does not hold any more. */
       stale: KeyItem[];
     },
   ): Promise<readonly KeyItem[]> {
-    let rows: Map<string, StoredRow>;
+    let rows: Map<string, StoredRow> | null;
     try {
       rows = await node.run(round.deadline, async (client) => {
         const ids = items.map((item) => item.id);
+        if (
+          round.token !== null &&
+          !(await isReached(client, collection, round.token, writesOf(round.token, ids)))
+        )
+          return null;
         const found = await readRows(client, collection, ids, { siblings: round.siblings });
         await checkStillHeld(
           client,
@@ -153,6 +189,10 @@ export class Reader {
       if (isStaleDefinition(cause)) this.#directory.forget(collection.name);
       throw requestError(cause, collection.name);
     }
+    if (rows === null) {
+      for (const item of items) round.behind.add(item);
+      return items;
+    }
     const unknown: KeyItem[] = [];
     for (const item of items) {
       round.answered.add(item);
@@ -167,3 +207,6 @@ export class Reader {
     return unknown;
   }
 }
+
+const isNotYetVisible = (result: ReadResult): boolean =>
+  'error' in result && result.error.code === 'not_yet_visible';

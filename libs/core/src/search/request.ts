@@ -3,7 +3,9 @@ import type { CollectionDefinition, Metric } from '../collections/definition.ts'
 import { PgquorumError } from '../errors/error.ts';
 import { checkFields, integerIn, invalid, isObject, notSupported, oneOf } from '../requests/fields.ts';
 import { isZero, parseEmbedding, type Embedding, type EmbeddingView } from '../writes/embedding.ts';
+import { parseToken } from '../writes/consistency.ts';
 import { checkKey } from '../writes/item.ts';
+import type { Token } from '../writes/token.ts';
 
 export const kMax = 10_000;
 /** pgvector's own limit of hnsw.ef_search. */
@@ -23,6 +25,8 @@ export interface SearchRequest {
   readonly maxDistance: number | null;
   /** Rather less than all shards than no answer. */
   readonly allowPartial: boolean;
+  /** What has to be seen. */
+  readonly token: Token | null;
 }
 
 const fields = [
@@ -35,11 +39,12 @@ const fields = [
   'maxDistance',
   'consistency',
   'allowPartial',
+  'token',
 ];
 
 export function parseSearch(body: unknown, definition: CollectionDefinition): SearchRequest {
   if (!isObject(body)) throw invalid('the body must be an object');
-  checkFields(body, '', fields, { token: 'tokens are not available in this version' });
+  checkFields(body, '', fields);
   const { consistency, allowPartial, maxDistance } = body;
   if (consistency !== undefined) oneOf('consistency', consistency, ['one', 'all-shards']);
   if (allowPartial !== undefined && typeof allowPartial !== 'boolean')
@@ -54,6 +59,7 @@ export function parseSearch(body: unknown, definition: CollectionDefinition): Se
     include: parseInclude(body['include'], definition),
     maxDistance: maxDistance ?? null,
     allowPartial: allowPartial ?? false,
+    token: parseToken(body['token']),
   };
 }
 

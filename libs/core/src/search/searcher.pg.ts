@@ -2,6 +2,7 @@
  * The k nearest: from one node where every node holds every shard, else from the fewest live replicas that have all shards between them. Each of them is asked for its
  * shards alone, so what has not been cleaned away elsewhere yet (a departed shard, a write by SQL on a node that does not hold it) never shows, and no match comes twice.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { CollectionRow } from '../collections/catalog.pg.ts';
 import { metricOperators, typeSql } from '../collections/definition.ts';
@@ -15,18 +16,21 @@ import { quoteName, quoteTable } from '../postgres/identifier.ts';
 import { isStaleDefinition, isStaleMap, requestError } from '../postgres/request-error.ts';
 import { remainingMs } from '../postgres/session.pg.ts';
 import type { Reader } from '../reads/reader.pg.ts';
+import { isReached } from '../reads/token-reached.pg.ts';
 import { shardOf } from '../placement/partitioning.ts';
 import { notSupported } from '../requests/fields.ts';
 import { parseLossless } from '../requests/lossless-json.ts';
 import { coverShards } from '../shards/cover.ts';
 import { checkStillHeld } from '../shards/held.pg.ts';
-import { isNodeFailure, onFirst, type Nodes } from '../topology/nodes.pg.ts';
+import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
 import { versionView, type VersionColumns, type VersionView } from '../versioning/version-view.ts';
 import { embeddingOfText, textOfEmbedding, type EmbeddingView } from '../writes/embedding.ts';
 import type { ShardNumber } from '../versioning/version.ts';
+import { checkTokenOf, notYetVisible, type Token } from '../writes/token.ts';
 import { compileFilter } from './filter.ts';
 import { checkDirection, efSearchMax, scoreOf, type SearchRequest } from './request.ts';
 
+const tokenPollMs = 20;
 const efSearchDefault = 40;
 /** How far an index scan goes on when a filter or a large k asks for more: pgvector's default of 20,000 gives up early. */
 const scanTuplesMax = 200_000;
@@ -73,14 +77,35 @@ export class Searcher {
   }
 
   async search(collection: CollectionRow, request: SearchRequest, deadline: Deadline): Promise<SearchResult> {
+    if (request.token !== null) checkTokenOf(request.token, collection.name);
     const near = await this.#nearText(collection, request, deadline);
-    if (collection.map !== undefined) return this.#searchShards(collection, request, { near, deadline });
+    for (;;) {
+      try {
+        return collection.map === undefined
+          ? await this.#searchOne(collection, request, { near, deadline })
+          : await this.#searchShards(collection, request, { near, deadline });
+      } catch (cause) {
+        // What the token names is on its way.
+        if (!isBehind(cause) || remainingMs(deadline) <= tokenPollMs) throw cause;
+        await sleep(tokenPollMs, undefined, { signal: deadline.signal }).catch(() => undefined); // the next search meets it
+      }
+    }
+  }
+
+  async #searchOne(
+    collection: CollectionRow,
+    request: SearchRequest,
+    { near, deadline }: { readonly near: string; readonly deadline: Deadline },
+  ): Promise<SearchResult> {
     const { text, values } = searchSql(collection, request, near, null);
     try {
-      const { rows, node } = await onFirst(this.#nodes.anyOrder(), deadline, async (client, from) => ({
-        rows: await runSearch(client, collection, request, { text, values, deadline }),
-        node: from.name,
-      }));
+      const { rows, node } = await this.#onFirstReached(deadline, async (client, from) => {
+        await checkReached(client, collection, request.token, null);
+        return {
+          rows: await runSearch(client, collection, request, { text, values, deadline }),
+          node: from.name,
+        };
+      });
       const matches = rows
         .filter((row) => !Number.isNaN(row.distance))
         .map((row) => this.#match(collection, row));
@@ -97,6 +122,23 @@ export class Searcher {
     }
   }
 
+  /** On the first node that can, and has what the token names. */
+  async #onFirstReached<T>(
+    deadline: Deadline,
+    work: (client: pg.PoolClient, node: Node) => Promise<T>,
+  ): Promise<T> {
+    let behind: unknown = null;
+    for (const node of this.#nodes.anyOrder()) {
+      try {
+        return await node.run(deadline, (client) => work(client, node));
+      } catch (cause) {
+        if (isBehind(cause)) behind = cause;
+        else if (!isNodeFailure(cause)) throw cause;
+      }
+    }
+    throw behind ?? new PgquorumError('replicas_unavailable', 'no node could do it');
+  }
+
   async #searchShards(
     given: CollectionRow,
     request: SearchRequest,
@@ -104,6 +146,7 @@ export class Searcher {
   ): Promise<SearchResult> {
     let collection = given;
     const failed = new Set<string>();
+    let behind = false;
     for (let staleTries = 0; ;) {
       const order = this.#nodes.anyOrder().filter((node) => node.isUp && !failed.has(node.name));
       const { nodes, missing } = coverShards(
@@ -111,6 +154,7 @@ export class Searcher {
         order.map(({ name }) => name),
       );
       const total = collection.table.shards;
+      if (missing.length > 0 && behind) throw notYetVisible();
       if (missing.length > 0 && !request.allowPartial)
         throw new PgquorumError(
           'replicas_unavailable',
@@ -123,13 +167,16 @@ export class Searcher {
       const causes = answers.map((answer) =>
         answer.status === 'rejected' ? (answer.reason as unknown) : null,
       );
-      const other = causes.find((cause) => cause !== null && !isNodeFailure(cause) && !isStaleMap(cause));
+      const other = causes.find(
+        (cause) => cause !== null && !isNodeFailure(cause) && !isStaleMap(cause) && !isBehind(cause),
+      );
       if (other !== undefined) {
         if (isStaleDefinition(other)) this.#directory.forget(collection.name);
         throw requestError(other, collection.name);
       }
       causes.forEach((cause, at) => {
-        if (cause !== null && isNodeFailure(cause)) failed.add(asked[at]![0]);
+        if (isBehind(cause)) behind = true;
+        if (cause !== null && (isNodeFailure(cause) || isBehind(cause))) failed.add(asked[at]![0]);
       });
       if (causes.some((cause) => cause !== null)) {
         if (causes.some(isStaleMap)) {
@@ -167,6 +214,7 @@ export class Searcher {
     const { near, deadline, name, shards } = search;
     const { text, values } = searchSql(collection, request, near, shards);
     return this.#nodes.byName(name)!.run(deadline, async (client) => {
+      await checkReached(client, collection, request.token, shards);
       const rows = await runSearch(client, collection, request, { text, values, deadline });
       await checkStillHeld(client, collection, shards);
       return rows;
@@ -178,7 +226,7 @@ export class Searcher {
     const stored = await this.#reader.get(
       collection,
       { id: near.id, shard: shardOf(near.id, collection.table) },
-      { deadline, siblings: false, level: 'one' },
+      { deadline, siblings: false, token: null, level: 'one' },
     );
     if (stored.embedding === null)
       throw new PgquorumError('invalid_request', 'id: this vector has no embedding to search with');
@@ -202,6 +250,23 @@ export class Searcher {
         : {}),
     };
   }
+}
+
+const isBehind = (cause: unknown): boolean =>
+  cause instanceof PgquorumError && cause.code === 'not_yet_visible';
+
+/** Throws `not_yet_visible`. Of a node that is asked for some shards only what the token names in those has to be there. */
+async function checkReached(
+  client: pg.PoolClient,
+  collection: CollectionRow,
+  token: Token | null,
+  shards: readonly ShardNumber[] | null,
+): Promise<void> {
+  if (token === null) return;
+  const writes = token.writes.filter(
+    ({ id }) => shards === null || shards.includes(shardOf(id, collection.table)),
+  );
+  if (!(await isReached(client, collection, token, writes))) throw notYetVisible();
 }
 
 /** Of the matches of some nodes; as each of them orders its own. */

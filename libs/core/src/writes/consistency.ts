@@ -1,5 +1,6 @@
 /** Options of writes and reads, as they come in a query. Pure. */
-import { integerIn, notSupported, oneOf, unknownField } from '../requests/fields.ts';
+import { integerIn, oneOf, unknownField } from '../requests/fields.ts';
+import { decodeToken, type Token } from './token.ts';
 import type { Consistency } from './levels.ts';
 
 export const defaultTimeoutMs = 10_000;
@@ -20,6 +21,8 @@ export interface ReadOptions {
   readonly level: Consistency;
   /** Open conflicts of the keys are shown too. */
   readonly siblings: boolean;
+  /** What has to be seen. */
+  readonly token: Token | null;
 }
 
 export const levels = ['one', 'quorum', 'all'] as const;
@@ -33,6 +36,8 @@ const parseLevel = (value: unknown): Consistency | undefined =>
 
 export const parseTimeout = (value: unknown): number =>
   value === undefined ? defaultTimeoutMs : integerIn('timeoutMs', value, { min: 1, max: timeoutMsMax });
+
+export const parseToken = (value: unknown): Token | null => (value === undefined ? null : decodeToken(value));
 
 export function parseWriteOptions(query: QueryParameters): WriteOptions {
   checkParameters(query, ['consistency', 'timeoutMs', 'coordinator', 'onTimeout']);
@@ -51,12 +56,12 @@ export function parseWriteOptions(query: QueryParameters): WriteOptions {
 /** Reads are at ONE where they do not say more, whatever the level of writes is set to. */
 export function parseReadOptions(query: QueryParameters): ReadOptions {
   checkParameters(query, ['consistency', 'timeoutMs', 'token', 'include']);
-  if (query['token'] !== undefined) throw notSupported('token', 'tokens are not available in this version');
   const include = query['include'];
   const siblings = include !== undefined && oneOf('include', include, ['siblings']) === 'siblings';
   return {
     timeoutMs: parseTimeout(query['timeoutMs']),
     level: parseLevel(query['consistency']) ?? 'one',
     siblings,
+    token: parseToken(query['token']),
   };
 }

@@ -27,6 +27,7 @@ import {
   type PatchRecord,
 } from './patch-transaction.pg.ts';
 import type { Strengthener } from './strengthen.pg.ts';
+import { encodeToken } from './token.ts';
 import type { CommitProgress, RequestIdentity } from './transaction.pg.ts';
 import {
   dotOf,
@@ -40,7 +41,8 @@ import {
   type WriterParts,
 } from './writer.pg.ts';
 
-export type PatchResult = Exclude<ItemResult, { error: unknown }>;
+type Patched = Exclude<ItemResult, { error: unknown }>;
+export type PatchResult = Patched & { readonly token: string };
 
 export class Patcher {
   readonly #nodes: Nodes;
@@ -83,7 +85,7 @@ export class Patcher {
   async #strengthened(
     context: WriteContext,
     item: PatchItem,
-    result: PatchResult,
+    result: Patched,
     dots: readonly DotColumns[],
     fresh = false,
   ): Promise<PatchResult> {
@@ -93,7 +95,12 @@ export class Patcher {
     ]);
     const strong = strengthened(context, result, strengths.get(id)!, item.operations === null);
     if ('error' in strong) throw strong.error;
-    return strong;
+    const token = encodeToken({
+      collection: context.collection.name,
+      writes: dots.map((dot) => ({ id, dot: dotOf(dot) })),
+      positions: [],
+    });
+    return { ...strong, token };
   }
 
   async #onSomeNode(
@@ -162,7 +169,7 @@ export class Patcher {
   }
 
   /** What the first one of the repeated requests did. Its version is whole only while it still is the row's. */
-  #recorded(item: PatchItem, records: readonly PatchRecord[]): PatchResult {
+  #recorded(item: PatchItem, records: readonly PatchRecord[]): Patched {
     const rows = records.filter((record) => !record.operation);
     const row = rows.find((record) => isNow(record, record.now)) ?? rows[0] ?? null;
     const operation = records.find((record) => record.operation) ?? null;
@@ -182,7 +189,7 @@ export class Patcher {
   #result(
     { id, shard }: PatchItem,
     done: { version: VersionView; operation: DotColumns | null; coordinator: string },
-  ): PatchResult {
+  ): Patched {
     const { version, operation, coordinator } = done;
     return {
       id,

@@ -29,6 +29,7 @@ import {
   type Strengthener,
 } from './strengthen.pg.ts';
 import { Attempt, outcomeUnknown, type Group, type KeyItem } from './attempt.pg.ts';
+import { encodeToken, tokenWritesMax, type TokenPosition } from './token.ts';
 import { recallRequest } from './idempotency.pg.ts';
 import type { ParsedItem, WriteItem } from './item.ts';
 import { bodyHash, requestIdOf } from './request-id.ts';
@@ -82,6 +83,8 @@ type OnNode<T> = (
 
 /** What became of the items of a request. */
 interface Outcomes {
+  /** How far the logs of the nodes that wrote go, by their numbers; only where the items are too many to name. */
+  readonly positions: Map<number, TokenPosition> | null;
   readonly results: Map<string, ItemResult>;
   readonly done: Map<string, Done>;
 }
@@ -91,6 +94,12 @@ export interface WriterParts {
   readonly placement: ShardPlacement;
   readonly directory: CollectionDirectory;
   readonly strengthener: Strengthener;
+}
+
+export interface WriteResults {
+  readonly results: ItemResult[];
+  /** What a read has to send to see all of it. */
+  readonly token: string | null;
 }
 
 export class Writer {
@@ -106,7 +115,7 @@ export class Writer {
     this.#strengthener = options.strengthener;
   }
 
-  upsert(context: WriteContext, parsed: readonly ParsedItem<WriteItem>[]): Promise<ItemResult[]> {
+  upsert(context: WriteContext, parsed: readonly ParsedItem<WriteItem>[]): Promise<WriteResults> {
     const { table, definition } = context.collection;
     const request = identify(context);
     return this.#write(context, request, parsed, async (client, node, items, progress, believed) => {
@@ -126,7 +135,7 @@ export class Writer {
     });
   }
 
-  remove(context: WriteContext, parsed: readonly ParsedItem<KeyItem>[]): Promise<ItemResult[]> {
+  remove(context: WriteContext, parsed: readonly ParsedItem<KeyItem>[]): Promise<WriteResults> {
     const { table } = context.collection;
     const request = identify(context);
     return this.#write(context, request, parsed, (client, _node, items, progress, believed) =>
@@ -147,10 +156,14 @@ export class Writer {
     request: RequestIdentity,
     parsed: readonly ParsedItem<T>[],
     onNode: OnNode<T>,
-  ): Promise<ItemResult[]> {
+  ): Promise<WriteResults> {
     const items = parsed.flatMap((one) => (one.ok ? [one.item] : []));
-    const outcomes: Outcomes = { results: new Map(), done: new Map() };
-    const { results, done } = outcomes;
+    const outcomes: Outcomes = {
+      results: new Map(),
+      done: new Map(),
+      positions: items.length > tokenWritesMax ? new Map() : null,
+    };
+    const { results, done, positions } = outcomes;
     for (const item of items) {
       const error = this.#strengthener.lacking(context, item.shard);
       if (error !== null) results.set(item.id, { id: item.id, error });
@@ -182,7 +195,10 @@ export class Writer {
       results.set(item.id, { id: item.id, error: attempt.outcomeOf(item) });
     for (const [id, strength] of await this.#strengthener.strengthen(current, [...done.values()]))
       results.set(id, strengthened(context, results.get(id) as Written, strength));
-    return parsed.map((one) => (one.ok ? results.get(one.item.id)! : { id: one.id, error: one.error }));
+    return {
+      results: parsed.map((one) => (one.ok ? results.get(one.item.id)! : { id: one.id, error: one.error })),
+      token: tokenOf(context, [...done.values()], positions),
+    };
   }
 
   async #writeGroup<T extends KeyItem>(
@@ -200,6 +216,7 @@ export class Writer {
           onNode(client, node, items, progress, this.#strengthener.believedBy(context, items)),
         ),
       );
+      if (outcomes.positions !== null) await notePosition(context, node, outcomes.positions);
       for (const item of items)
         this.#noteOutcome(outcomes, { item, node, outcome, standsPerhaps: attempt.standsPerhaps(item) });
     } catch (cause) {
@@ -267,6 +284,40 @@ export class Writer {
     results.set(id, { id, shard, version, coordinator: origin, acks: [origin] });
     done.set(id, { id, shard, dots: [dotOf(row)], coordinator: origin, fresh: false });
   }
+}
+
+/** After the commit, so that it is before it in the log. */
+async function notePosition(
+  { deadline }: WriteContext,
+  node: Node,
+  positions: Map<number, TokenPosition>,
+): Promise<void> {
+  const found = node.run(deadline, (client) =>
+    client.query<{ number: number; position: string; at_ms: string }>(
+      `select n.number, (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint::text as position, ceil(extract(epoch from clock_timestamp()) * 1000)::bigint::text as at_ms from pgquorum.node n`,
+    ),
+  );
+  const row = (await found.catch(() => null))?.rows[0]; // what was written stands without it, and there is no token
+  if (row === undefined) return;
+  const { number, position, at_ms: atMs } = row;
+  positions.set(number, { origin: number as NodeNumber, position, atMs: Number(atMs) });
+}
+
+/** Null when there is nothing to name, or not all of it could be found out. */
+function tokenOf(
+  { collection: { name: collection } }: WriteContext,
+  done: readonly Done[],
+  positions: ReadonlyMap<number, TokenPosition> | null,
+): string | null {
+  if (done.length === 0) return null;
+  if (positions === null)
+    return encodeToken({
+      collection,
+      writes: done.flatMap(({ id, dots }) => dots.map((dot) => ({ id, dot }))),
+      positions: [],
+    });
+  const known = done.every(({ dots }) => dots.every(({ origin }) => positions.has(origin)));
+  return known ? encodeToken({ collection, writes: [], positions: [...positions.values()] }) : null;
 }
 
 type Written = Exclude<ItemResult, { readonly error: PgquorumError }>;
