@@ -120,7 +120,7 @@ describe('what is not as the document says is seen:', () => {
     method: 'POST',
     path: '/v1/collections/docs/vectors',
     sent: { vectors: [{ id: 'a', embedding: [1] }] },
-    body: { results: [], consistency: 'one' },
+    body: { results: [], consistency: 'one', token: null },
   };
 
   test('not in what is right', () => {

@@ -132,14 +132,16 @@ async function listen({
       httpPort,
       grpcPort: grpc.port,
       routes,
-      close: async () => {
-        await app.close();
-        await app.get(FanOut).close();
-        await nodes.close();
-      },
+      close: () => closeAll(app, nodes),
     };
   } catch (cause) {
     await app.close();
     throw cause;
   }
+}
+
+async function closeAll(app: NestFastifyApplication, nodes: Nodes): Promise<void> {
+  await app.close();
+  await app.get(FanOut).close();
+  await nodes.close();
 }

@@ -167,16 +167,14 @@ export class Searcher {
       const causes = answers.map((answer) =>
         answer.status === 'rejected' ? (answer.reason as unknown) : null,
       );
-      const other = causes.find(
-        (cause) => cause !== null && !isNodeFailure(cause) && !isStaleMap(cause) && !isBehind(cause),
-      );
+      const other = causes.find((cause) => cause !== null && !isForOthers(cause) && !isStaleMap(cause));
       if (other !== undefined) {
         if (isStaleDefinition(other)) this.#directory.forget(collection.name);
         throw requestError(other, collection.name);
       }
       causes.forEach((cause, at) => {
         if (isBehind(cause)) behind = true;
-        if (cause !== null && (isNodeFailure(cause) || isBehind(cause))) failed.add(asked[at]![0]);
+        if (cause !== null && isForOthers(cause)) failed.add(asked[at]![0]);
       });
       if (causes.some((cause) => cause !== null)) {
         if (causes.some(isStaleMap)) {
@@ -254,6 +252,9 @@ export class Searcher {
 
 const isBehind = (cause: unknown): boolean =>
   cause instanceof PgquorumError && cause.code === 'not_yet_visible';
+
+/** Another node may do it. */
+const isForOthers = (cause: unknown): boolean => isNodeFailure(cause) || isBehind(cause);
 
 /** Throws `not_yet_visible`. Of a node that is asked for some shards only what the token names in those has to be there. */
 async function checkReached(

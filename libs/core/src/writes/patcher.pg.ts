@@ -18,7 +18,7 @@ import {
 } from '../versioning/version-view.ts';
 import { outcomeUnknown } from './attempt.pg.ts';
 import { askAboutRequest } from './idempotency.pg.ts';
-import type { PatchItem } from './patch-item.ts';
+import { patchesRow, type PatchItem } from './patch-item.ts';
 import {
   patchOn,
   patchRecords,
@@ -78,7 +78,11 @@ export class Patcher {
       operation: outcome.operation,
       coordinator: node.name,
     });
-    const dots = outcome.operation === null ? [outcome.version] : [outcome.version, outcome.operation];
+    // The version of a row that only its fields were changed of is of an earlier write.
+    const dots = [
+      ...(outcome.operation === null || patchesRow(item) ? [outcome.version] : []),
+      ...(outcome.operation === null ? [] : [outcome.operation]),
+    ];
     return this.#strengthened({ ...context, collection }, item, result, dots, true);
   }
 
