@@ -18,6 +18,7 @@ import { makeServices, type Services } from './grpc/services.ts';
 import type { Access } from './access/access.ts';
 import { AuditLog } from './access/audit.ts';
 import { checkBinding, Guard } from './access/guard.ts';
+import { Limits } from './access/limits.ts';
 import { TopologyGate } from './access/topology-gate.ts';
 import { ProblemFilter } from './http/problem.filter.ts';
 import { createHttpAdapter, type ServedRoute } from './http/server.ts';
@@ -108,6 +109,7 @@ async function listen({
     }),
     gate: new TopologyGate(() => nodes.all.map(({ name }) => name)),
     audit: new AuditLog(logger),
+    limits: new Limits(settings),
     certificates,
   };
   const metrics = new GatewayMetrics(settings.cluster);
@@ -119,6 +121,7 @@ async function listen({
   );
   app.useGlobalFilters(new ProblemFilter(sendError));
   metrics.watch(nodes, app.get(StatusBoard));
+  metrics.watchRoom(access.limits.room);
   const grpc = new GrpcStrategy(
     new GrpcServer({ settings, access, metrics, logger, services: servicesOf(app) }),
   );

@@ -80,6 +80,19 @@ export class GatewayMetrics {
     };
   }
 
+  watchRoom(room: { readonly running: number; readonly waiting: number }): void {
+    const requests = new Gauge({
+      name: 'pgquorum_requests',
+      help: 'Requests of HTTP and gRPC that are worked on or wait for their turn, by state.',
+      labelNames: ['state'],
+      registers: [this.registry],
+      collect: () => {
+        requests.set({ state: 'running' }, room.running);
+        requests.set({ state: 'waiting' }, room.waiting);
+      },
+    });
+  }
+
   #refresh: () => Promise<void> = () => Promise.resolve();
 
   async text(): Promise<string> {

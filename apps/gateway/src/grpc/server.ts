@@ -32,6 +32,7 @@ import type { Access } from '../access/access.ts';
 import type { Guard } from '../access/guard.ts';
 import { isOver, whileKnown, type Identity } from '../access/identity.ts';
 import { operationOfMethod, type Operation } from '../access/operation-table.ts';
+import type { Leave } from '../access/waiting-room.process.ts';
 import type { GatewayMetrics } from '../metrics.ts';
 import { methodOf, type CallContext, type Method, type Services, type StreamMethod } from './services.ts';
 import { toServiceError } from './status.ts';
@@ -166,8 +167,9 @@ export class GrpcServer {
       const running = this.#begin(path, call);
       const run = async () => {
         const identity = await this.#admit(running);
+        running.leave = await this.#options.access.limits.room.enter(running.gone.signal);
         return this.#options.access.gate.show(
-          await method(call.request, contextOf(call, identity)),
+          await method(call.request, contextOf(call, running.gone.signal, identity)),
           identity,
         );
       };
@@ -190,7 +192,7 @@ export class GrpcServer {
       const running = this.#begin(path, call);
       const run = async () => {
         const identity = await this.#admit(running);
-        const context = contextOf(call, identity);
+        const context = contextOf(call, running.gone.signal, identity);
         const signal = whileKnown(identity, context.caller.signal);
         for await (const message of method(call.request, {
           ...context,
@@ -214,8 +216,13 @@ export class GrpcServer {
     return handle as UntypedHandleCall;
   }
 
-  #begin(path: string, { request, metadata }: OpenCall): RunningCall {
+  #begin(path: string, call: OpenCall): RunningCall {
+    const { request, metadata } = call;
+    const gone = new AbortController();
+    if (call.cancelled) gone.abort();
+    call.on('cancelled', () => gone.abort());
     return {
+      gone,
       path,
       request,
       metadata,
@@ -227,9 +234,10 @@ export class GrpcServer {
   }
 
   async #admit(running: RunningCall): Promise<Identity> {
-    const { guard } = this.#options.access;
+    const { guard, limits } = this.#options.access;
     const { operation, request, metadata } = running;
     running.identity = await identify(guard, metadata);
+    limits.count(running.identity);
     if (operation === undefined)
       throw new PgquorumError('permission_denied', 'the method has no entry in the table of operations');
     await guard.check(running.identity, { operation, path: request, query: request });
@@ -242,6 +250,7 @@ export class GrpcServer {
 
   #end(running: RunningCall, { code, outcome }: { code: string; outcome: string }): void {
     const { path, startedAt, operation, identity, request, requestId } = running;
+    running.leave?.();
     this.#options.metrics.observeCall({ method: path, code }, (performance.now() - startedAt) / 1000);
     if (operation === undefined || identity === null) return;
     this.#options.access.audit.write({
@@ -278,8 +287,11 @@ interface RunningCall {
   readonly requestId: string;
   readonly startedAt: number;
   readonly operation: Operation | undefined;
+  /** Aborted when the caller is gone. */
+  readonly gone: AbortController;
   /** Null until the caller is known. */
   identity: Identity | null;
+  leave?: Leave;
 }
 
 /** Clients without a certificate, where one is needed, do not get as far as a call. */
@@ -293,15 +305,13 @@ const expired = (): PgquorumError => new PgquorumError('unauthenticated', 'the t
 
 function contextOf(
   call: OpenCall,
+  signal: AbortSignal,
   identity: Identity,
 ): CallContext & { readonly caller: { readonly signal: AbortSignal } } {
-  const gone = new AbortController();
-  if (call.cancelled) gone.abort();
-  call.on('cancelled', () => gone.abort());
   const deadline = call.getDeadline();
   const at = deadline instanceof Date ? deadline.getTime() : deadline;
   const timeoutMs = Number.isFinite(at)
     ? Math.min(longestTimeoutMs, Math.max(1, Math.ceil(at - Date.now())))
     : undefined;
-  return { caller: { principal: identity.principal, signal: gone.signal }, identity, timeoutMs };
+  return { caller: { principal: identity.principal, signal }, identity, timeoutMs };
 }

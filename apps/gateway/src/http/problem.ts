@@ -4,6 +4,7 @@ import { errorCodes, type ErrorCode } from '#core/errors/codes.ts';
 import { isPgquorumError, PgquorumError } from '#core/errors/error.ts';
 import { requestError } from '#core/postgres/request-error.ts';
 import { isConnectionError } from '#core/postgres/sqlstate.ts';
+import { retryAfterMsOf } from '../access/limits.ts';
 
 export interface Problem {
   readonly type: string;
@@ -61,7 +62,8 @@ export type LogProblem = (entry: { error: PgquorumError; request: FastifyRequest
 
 export function sendProblem(reply: FastifyReply, request: FastifyRequest, error: PgquorumError): void {
   const problem = problemOf(error);
-  if (error.entry.retry && problem.status === 503) reply.header('retry-after', '1');
+  const retryAfterMs = retryAfterMsOf(error);
+  if (retryAfterMs !== null) reply.header('retry-after', String(Math.max(1, Math.ceil(retryAfterMs / 1000))));
   if (problem.code === 'unauthenticated') reply.header('www-authenticate', 'Bearer');
   void reply
     .code(problem.status)

@@ -3,7 +3,6 @@
  * included.
  */
 import { randomUUID } from 'node:crypto';
-import type { Socket } from 'node:net';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Settings } from '#core/config/settings.ts';
@@ -14,6 +13,7 @@ import type { Access } from '../access/access.ts';
 import { httpsOptions } from '../access/transport.files.ts';
 import type { GatewayMetrics } from '../metrics.ts';
 import { installAccess } from './access-hooks.ts';
+import { installClosing } from './closing.ts';
 import { sendProblem, toPgquorumError } from './problem.ts';
 
 declare module 'fastify' {
@@ -94,7 +94,7 @@ export function createHttpAdapter(options: HttpServerOptions): {
   });
   installParser(instance);
   installHooks(instance, options);
-  endUnusedConnections(instance);
+  installClosing(instance);
   instance.setErrorHandler((error, request, reply) => sendError(error, request, reply));
   instance.setNotFoundHandler((request, reply) =>
     sendError(
@@ -137,25 +137,6 @@ function installHooks(instance: FastifyInstance, { access, metrics }: HttpServer
       { route: request.routeOptions.url ?? 'none', method: request.method, status: reply.statusCode },
       reply.elapsedTime / 1000,
     );
-    done();
-  });
-}
-
-/**
- * Browsers open connections ahead of a request. The server counts those neither as idle nor as busy, and would wait for them when it closes. By the
- * client's address and port: with TLS a request has another socket than the connection that it came over.
- */
-function endUnusedConnections(instance: FastifyInstance): void {
-  const unused = new Map<string, Socket>();
-  const peerOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
-  instance.server.on('connection', (socket) => {
-    const peer = peerOf(socket);
-    unused.set(peer, socket);
-    socket.once('close', () => unused.get(peer) === socket && unused.delete(peer));
-  });
-  instance.server.on('request', ({ socket }) => unused.delete(peerOf(socket)));
-  instance.addHook('preClose', (done) => {
-    for (const socket of unused.values()) socket.destroy();
     done();
   });
 }

@@ -7,6 +7,7 @@ import { parse as parseYaml } from 'yaml';
 import { PgquorumError } from '../errors/error.ts';
 import { placementKinds } from '../placement/kind.ts';
 import { accessSettings, type UnsetAccessKey } from './access-settings.ts';
+import { limitSettings, type UnsetLimitKey } from './limit-settings.ts';
 import { replicationSettings } from './replication-settings.ts';
 import { kafkaSecuritySettings } from './kafka-security-settings.ts';
 import { commaList, integer, MIB, setting, text, type Setting } from './setting.ts';
@@ -116,6 +117,7 @@ export const settingsTable = {
   ),
   ...kafkaSecuritySettings,
   ...accessSettings,
+  ...limitSettings,
   logLevel: setting(
     'PGQUORUM_LOG_LEVEL',
     z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']),
@@ -217,6 +219,7 @@ type UnsetKey =
   | 'kafkaReplication'
   | Exclude<keyof typeof kafkaSecuritySettings, 'kafkaTls'>
   | UnsetAccessKey
+  | UnsetLimitKey
   | 'replicatorNodes'
   | 'resolversDir';
 

@@ -23,6 +23,13 @@ export const accessCodes = {
     'The caller lacks a capability',
     'The detail says which one. Capabilities are given with the key; see docs/security.md.',
   ),
+  rate_limited: entry(
+    429,
+    'RESOURCE_EXHAUSTED',
+    true,
+    'The caller sends too many requests',
+    'Try again after the time in Retry-After (RetryInfo with gRPC), or ask for a higher PGQUORUM_RATE_LIMIT_PER_S.',
+  ),
   identity_unavailable: entry(
     503,
     'UNAVAILABLE',
