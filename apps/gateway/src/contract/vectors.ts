@@ -111,7 +111,8 @@ export const vectorItem = z.strictObject({
   model: z.string().optional(),
 });
 export const upsertRequest = z.strictObject({ vectors: z.array(vectorItem) });
-export const idsRequest = z.strictObject({ ids: z.array(key) });
+/** An id that is none has an error of its own, and the others their answers. */
+export const idsRequest = z.strictObject({ ids: z.array(z.string()) });
 
 const amount = z.int().min(0);
 const operation = z.union([

@@ -1,6 +1,7 @@
 /** What a list of conflict records can be asked for. Pure. */
 import { PgquorumError } from '../errors/error.ts';
 import { checkCollectionName, integerIn, invalid, oneOf, unknownField } from '../requests/fields.ts';
+import { checkTime } from '../requests/time.ts';
 
 const limitDefault = 100;
 const limitMax = 1000;
@@ -77,15 +78,9 @@ function textOf(query: Parameters, field: string): string | null {
   return value;
 }
 
-/** Fractions and offsets as RFC 3339 has them; Postgres reads the text, so that microseconds are kept. */
-const time = /^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})$/;
-
 function timeOf(query: Parameters, field: string): string | null {
   const value = query[field];
-  if (value === undefined) return null;
-  if (typeof value !== 'string' || !time.test(value) || Number.isNaN(Date.parse(value)))
-    throw invalid(`${field}: must be a time as in RFC 3339, 2026-01-31T12:00:00Z`);
-  return value;
+  return value === undefined ? null : checkTime(field, value);
 }
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;

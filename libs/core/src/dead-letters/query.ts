@@ -2,6 +2,7 @@
 import { nodeNamePattern } from '../config/settings.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { checkCollectionName, integerIn, invalid, unknownField } from '../requests/fields.ts';
+import { checkTime } from '../requests/time.ts';
 
 const limitDefault = 100;
 const limitMax = 1000;
@@ -66,14 +67,9 @@ function textOf(query: Parameters, field: string): string | null {
   return value;
 }
 
-/** Fractions and offsets as RFC 3339 has them; Postgres reads the text, so that microseconds are kept. */
-const time = /^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})$/;
-
 function timeOf(query: Parameters, field: string): string | null {
-  const value = textOf(query, field);
-  if (value !== null && (!time.test(value) || Number.isNaN(Date.parse(value))))
-    throw invalid(`${field}: must be a time as in RFC 3339, 2026-01-31T12:00:00Z`);
-  return value;
+  const value = query[field];
+  return value === undefined ? null : checkTime(field, value);
 }
 
 export function parseLetterId(id: string): LetterId {

@@ -19,7 +19,7 @@ const preferred = /^prefer:([a-z][a-z0-9_-]{0,31})$/;
 
 /** `nodes` are the names of the cluster's nodes. */
 export function parseVerifyRequest(body: unknown, nodes: readonly string[]): VerifyRequest {
-  const given = body === undefined || body === null ? {} : body;
+  const given = body === undefined ? {} : body;
   if (!isObject(given)) throw invalid('the body: must be an object');
   const { collection, deep, repair, ...others } = given;
   const [unknown] = Object.keys(others);
