@@ -10,6 +10,7 @@ import { exportJWK, SignJWT, UnsecuredJWT } from 'jose';
 import { loadSettings } from '#core/config/settings.ts';
 import { PgquorumError } from '#core/errors/error.ts';
 import { Guard } from '../../apps/gateway/src/access/guard.ts';
+import { operationOfRoute } from '../../apps/gateway/src/access/operation-table.ts';
 import { freshGateway, type TestGateway } from './gateway-fixture.ts';
 import { GrpcClient } from './grpc-client.ts';
 
@@ -116,6 +117,17 @@ describe('a secret', () => {
     expect(await identify(strict, await of({ iss: undefined }))).toMatch(/claim iss/);
     expect(await identify(strict, await of({ aud: 'other' }))).toMatch(/claim aud/);
     expect(await identify(strict, await of({ aud: undefined }))).toMatch(/claim aud/);
+  });
+
+  test('is asked for health as well, where nobody needs any', async () => {
+    const ready = operationOfRoute('GET', '/readyz');
+    const principal = async (headers: Record<string, string>) =>
+      (await guard.identifyHttp(headers, ready)).principal;
+    expect(await principal({})).toBe('anonymous');
+    expect(await principal({ authorization: 'Bearer wrong' })).toBe('anonymous');
+    expect(await principal({ authorization: `Bearer ${await token()}` })).toBe('jwt:alice');
+    const { rights } = await guard.identifyHttp({}, ready);
+    expect(rights.has('topology:read')).toBe(false);
   });
 
   test('is long, and public keys need an audience', () => {

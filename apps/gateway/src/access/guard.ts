@@ -73,8 +73,10 @@ export class Guard {
   /** Who calls over HTTP. `operation` undefined: there is no such route, of which only those who are known hear. */
   async identifyHttp(headers: Headers, operation: Operation | undefined): Promise<Identity> {
     if (!this.#asks) checkOwnPage(headers);
-    if (operation?.callers === 'all') return this.#asks ? nobody : everyone;
-    return this.identify({ authorization: headers['authorization'], apiKey: headers['x-api-key'] });
+    const credentials = { authorization: headers['authorization'], apiKey: headers['x-api-key'] };
+    if (operation?.callers !== 'all') return this.identify(credentials);
+    // Health is told to everyone, and names of nodes to those who may see them.
+    return this.identify(credentials).catch(() => nobody);
   }
 
   async identify({ authorization, apiKey }: Credentials): Promise<Identity> {
