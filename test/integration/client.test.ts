@@ -119,6 +119,19 @@ test('a signal ends a stream, and a position that is none is told', async () => 
   });
 });
 
+test('waiting for a job that somebody cancels ends with an error that says so', async () => {
+  const started = await client.replication.preflight();
+  const seen: string[] = [];
+  const waiting = client.jobs.wait(started, { onProgress: ({ state }) => seen.push(state) });
+  await client.jobs.cancel(started.job.id);
+  await expect(waiting).rejects.toMatchObject({ code: 'job_cancelled' });
+  expect(seen.at(-1)).toBe('cancelled');
+  const late = await client.replication.preflight();
+  await expect(client.jobs.wait(late, { deadlineMs: 300 })).rejects.toMatchObject({
+    code: 'deadline_exceeded',
+  });
+});
+
 test('there is a method for every route', async () => {
   const ignored = () => undefined; // what it answers is not the question
   const id = '00000000-0000-4000-8000-000000000000';

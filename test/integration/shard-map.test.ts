@@ -1,6 +1,7 @@
 /** Collections of which no node holds everything: who gets what, and what a gateway does about it. */
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { goldenRangeShards, goldenSplitPoints } from '#core/placement/golden-split-points.testing.ts';
+import { requestError } from '#core/postgres/request-error.ts';
 import { shardOf } from '#core/placement/partitioning.ts';
 import { nextEpoch } from '#core/shards/entry.ts';
 import { adoptEntries } from '#core/shards/map.pg.ts';
@@ -166,11 +167,13 @@ test('a collection may refuse writes by SQL where the shard is not held', async 
       `insert into strict values ('a', '[1,2,3]') on conflict (id) do update set embedding = excluded.embedding`,
     );
     if (replicas.includes(node.name)) await written;
-    else
+    else {
       await expect(written).rejects.toMatchObject({
         code: 'PQ021',
         hint: expect.stringContaining(replicas.join(', ')) as unknown,
       });
+      expect(await written.catch(requestError)).toMatchObject({ code: 'shard_elsewhere' });
+    }
   }
   await cluster.settled('strict');
 });
