@@ -17,12 +17,12 @@ const readme = readFileSync(join(projectRoot, 'README.md'), 'utf8');
 const python = await pythonWith('kafka', ['kafka-python', 'grpcio-tools']);
 if (python.kind === 'unavailable') process.stderr.write(`skipped: the README's Python (${python.reason})\n`);
 const testWithPython = python.kind === 'available' ? test : test.skip;
-const hasPsql = await run('psql', ['--version']).then(
+const available = await run('psql', ['--version']).then(
   () => true,
   () => false,
 );
-if (!hasPsql) process.stderr.write(`skipped: the README's psql (there is none on this machine)\n`);
-const testWithPsql = hasPsql ? test : test.skip;
+if (!available) process.stderr.write(`skipped: the README's psql (there is none on this machine)\n`);
+const testWithPsql = available ? test : test.skip;
 
 let fresh: FreshNodes;
 let replicator: Replicator;
