@@ -85,6 +85,6 @@ async function checkOut(pool: pg.Pool, deadline: Deadline): Promise<pg.PoolClien
 }
 
 /** `end()` would wait for the answers of what was sent, which may never come. */
-function destroySocket(client: pg.PoolClient): void {
+export function destroySocket(client: pg.ClientBase): void {
   (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
 }

@@ -123,7 +123,7 @@ export class Node {
   async run<T>(deadline: Deadline, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
     if (this.#closed) throw new PgquorumError('node_unreachable', `node ${this.name} was removed`);
     try {
-      return await withSession({ pool: this.pool, deadline, onLost: (cut) => this.#register(cut) }, work);
+      return await withSession({ pool: this.pool, deadline, onLost: (cut) => this.whenLost(cut) }, work);
     } catch (cause) {
       if (isConnectionError(cause) && sqlStateOf(cause) !== tooManyConnections) this.noticeLoss();
       throw cause;
@@ -153,7 +153,8 @@ export class Node {
     this.#schedule(0);
   }
 
-  #register(cut: () => void): () => void {
+  /** Calls `cut` when the node is found to be gone. Returns what unregisters it. */
+  whenLost(cut: () => void): () => void {
     this.#inflight.add(cut);
     return () => this.#inflight.delete(cut);
   }

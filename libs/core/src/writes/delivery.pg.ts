@@ -15,7 +15,7 @@ import { PgquorumError } from '../errors/error.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { timeOver, type Deadline } from '../postgres/deadline.ts';
 import { isStaleMap } from '../postgres/request-error.ts';
-import { remainingMs } from '../postgres/session.pg.ts';
+import { destroySocket, remainingMs } from '../postgres/session.pg.ts';
 import { isUnreachable } from '../postgres/sqlstate.ts';
 import { checkBelief, type Belief } from './replica-sets.pg.ts';
 
@@ -33,6 +33,8 @@ export interface DeliveryOptions {
   readonly logger: Logger;
   /** Called when the node can not be reached. */
   readonly onLost: () => void;
+  /** Calls back when the node is found to be gone by others; returns what unregisters it. */
+  readonly whenLost: (cut: () => void) => () => void;
 }
 
 interface Waiting extends Parcel {
@@ -131,8 +133,12 @@ export class StateDelivery {
   async #attempt(batch: readonly Waiting[]): Promise<unknown> {
     let session = this.#idle.pop();
     const reused = session !== undefined;
+    let unregister: (() => void) | undefined;
     try {
       session ??= await this.#open();
+      const { client } = session;
+      // A node that fell silent would keep it waiting.
+      unregister = this.#options.whenLost(() => destroySocket(client));
       const beliefs = new Map(batch.map(({ belief }) => [JSON.stringify(belief), belief]));
       await applyTransaction(session, {
         changes: batch.flatMap(({ changes }) => changes),
@@ -151,6 +157,8 @@ export class StateDelivery {
       if (!reused || !isUnreachable(cause)) return cause ?? new Error('no reason');
       await this.#closeIdle();
       return this.#attempt(batch);
+    } finally {
+      unregister?.();
     }
   }
 

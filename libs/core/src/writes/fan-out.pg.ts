@@ -170,6 +170,7 @@ export class FanOut {
         sessionsMax: this.#options.sessionsMax,
         logger: this.#options.logger,
         onLost: () => node.noticeLoss(),
+        whenLost: (cut) => node.whenLost(cut),
       });
       this.#deliveries.set(node, delivery);
     }
