@@ -42,6 +42,8 @@ interface Waiting extends Parcel {
   readonly failed: (cause: unknown) => void;
   readonly bytes: number;
   tries: number;
+  /** The table has been looked at anew for it. */
+  looked: boolean;
   /** With how many at most it may go along: those that failed together are parted, since one of them may be in the way of the others. */
   groupMax: number;
 }
@@ -58,6 +60,8 @@ export class StateDelivery {
   #queue: Waiting[] = [];
   #queuedBytes = 0;
   readonly #idle: ApplySession[] = [];
+  /** The idle ones and the others. */
+  readonly #sessions = new Set<ApplySession>();
   readonly #busy = new Set<Promise<void>>();
   #idleTimer: NodeJS.Timeout | undefined;
   #closed = false;
@@ -75,7 +79,15 @@ export class StateDelivery {
     return new Promise((done, failed) => {
       const bytes = parcel.changes.reduce((sum, change) => sum + bytesOf(change), 0);
       this.#queuedBytes += bytes;
-      this.#queue.push({ ...parcel, bytes, done, failed, tries: 0, groupMax: together.changes });
+      this.#queue.push({
+        ...parcel,
+        bytes,
+        done,
+        failed,
+        tries: 0,
+        looked: false,
+        groupMax: together.changes,
+      });
       this.#start();
     });
   }
@@ -151,7 +163,7 @@ export class StateDelivery {
     } catch (cause) {
       if (session !== undefined) {
         if (!isUnreachable(cause)) this.#idle.push(session);
-        else await session.close();
+        else await this.#end(session);
       }
       // It may have been lost long ago: the server was started anew in between.
       if (!reused || !isUnreachable(cause)) return cause ?? new Error('no reason');
@@ -173,14 +185,16 @@ export class StateDelivery {
     if (failure.kind === 'unversioned')
       await stampRows(this.#options.target, failure.rows, this.#options.logger).catch(() => undefined); // tried again below, to the deadline
     const passing = failure.kind === 'retry' || failure.kind === 'unversioned';
-    if (batch.length === 1 && !passing) {
-      // What will be mended may be its table.
-      if (failure.kind === 'operator')
-        for (const { catalog } of this.#idle) catalog.forget(batch[0]!.changes[0]!.collection);
+    // The table may be another one than when it was looked at, or will be when it has been mended.
+    if (failure.kind === 'operator')
+      for (const { catalog } of this.#sessions) for (const name of namesOf(batch)) catalog.forget(name);
+    const looksAgain = failure.kind === 'operator' && !batch.every(({ looked }) => looked);
+    if (batch.length === 1 && !passing && !looksAgain) {
       batch[0]!.failed(cause);
       return;
     }
     for (const one of batch) {
+      one.looked ||= looksAgain;
       one.tries += 1;
       one.groupMax = Math.max(1, batch.length >> 1);
       this.#queuedBytes += one.bytes;
@@ -190,13 +204,20 @@ export class StateDelivery {
     this.#queue.push(...batch);
   }
 
-  #open(): Promise<ApplySession> {
+  async #open(): Promise<ApplySession> {
     const { target, application } = this.#options;
-    return ApplySession.open({ node: target, application, originName: null });
+    const session = await ApplySession.open({ node: target, application, originName: null });
+    this.#sessions.add(session);
+    return session;
+  }
+
+  async #end(session: ApplySession): Promise<void> {
+    this.#sessions.delete(session);
+    await session.close();
   }
 
   async #closeIdle(): Promise<void> {
-    await Promise.all(this.#idle.splice(0).map((session) => session.close()));
+    await Promise.all(this.#idle.splice(0).map((session) => this.#end(session)));
   }
 
   /** What waits is given up. */
@@ -213,6 +234,9 @@ export class StateDelivery {
 
 const isOver = (deadline: Deadline): boolean =>
   remainingMs(deadline) <= 0 || deadline.signal?.aborted === true;
+
+const namesOf = (batch: readonly Waiting[]): Set<string> =>
+  new Set(batch.flatMap(({ changes }) => changes.map(({ collection }) => collection)));
 
 const bytesOf = (change: DataChange): number =>
   change.kind === 'write' && change.row !== null
