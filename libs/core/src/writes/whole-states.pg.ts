@@ -35,6 +35,7 @@ interface Known {
 }
 
 const confirmedPollMs = 50;
+const confirmedPollMaxMs = 400;
 const definitionTries = 3;
 /** A column has another type now, which its output function does not take. */
 const undefinedFunction = '42883';
@@ -49,15 +50,23 @@ export class WholeStates {
   readonly #known = new WeakMap<Node, Map<string, Known>>();
 
   /** By key text. Left out are keys that have never had a version there, and those whose row went behind the triggers' back. */
-  read(node: Node, wanted: StatesWanted): Promise<Map<string, WriteChange>> {
-    return node.run(wanted.deadline, (client) => this.#readOn(client, node, wanted));
+  async read(node: Node, wanted: StatesWanted): Promise<Map<string, WriteChange>> {
+    const { deadline } = wanted;
+    for (let pauseMs = confirmedPollMs; ; pauseMs = Math.min(2 * pauseMs, confirmedPollMaxMs)) {
+      const read = await node.run(deadline, (client) => this.#readOn(client, node, wanted));
+      if (read !== null) return read;
+      // Without a connection: others have use for it.
+      if (remainingMs(deadline) < pauseMs) throw timeOver(deadline);
+      await sleep(pauseMs, undefined, { signal: deadline.signal }).catch(() => undefined); // the next reading meets it
+    }
   }
 
+  /** Null while it is not sure that the database is itself. */
   async #readOn(
     client: pg.PoolClient,
     node: Node,
-    { table, keys, durable, deadline, belief }: StatesWanted,
-  ): Promise<Map<string, WriteChange>> {
+    { table, keys, durable, belief }: StatesWanted,
+  ): Promise<Map<string, WriteChange> | null> {
     for (let tries = 1; ;) {
       const known = await this.#knownOf(client, node, table.collection);
       const read = await believing(client, belief, () => [
@@ -78,13 +87,10 @@ export class WholeStates {
         tries += 1;
         if (tries > definitionTries)
           throw new PgquorumError('schema_drift', `the table of ${table.collection} is being altered`);
-      } else if (read[1].rows[0]!.confirmed) {
-        const states = [...read[0].values()];
-        if (!states.every(({ version: { dot } }) => durable.has(dotText(dot)))) await waitFlushed(client);
-        return withRows(read[0], known.source);
       } else {
-        if (remainingMs(deadline) < confirmedPollMs) throw timeOver(deadline);
-        await sleep(confirmedPollMs);
+        if (!read[1].rows[0]!.confirmed) return null;
+        if (![...read[0].values()].every((state) => isDurable(state, durable))) await waitFlushed(client);
+        return withRows(read[0], known.source);
       }
     }
   }
@@ -123,6 +129,11 @@ async function believing<T extends readonly Promise<unknown>[]>(
   const committed = client.query('commit');
   await inOrder([begun, read, committed]);
   return read;
+}
+
+/** An operation on CRDT fields leaves the version's name as it is: what came after it from the same node may not be durable. What others wrote came durably. */
+function isDurable({ version: { dot, clock }, seen }: WriteChange, durable: ReadonlySet<string>): boolean {
+  return durable.has(dotText(dot)) && (seen ?? clock)[dot.origin as number] === dot.counter;
 }
 
 function withRows(
