@@ -131,10 +131,15 @@ export class VectorOperations {
   async #remove(context: WriteContext, parsed: readonly ParsedItem<KeyItem>[]): Promise<WriteResults> {
     const first = await this.#writer.remove(context, parsed);
     const missed = parsed.filter((_, at) => isNotFound(first.results[at]!));
-    const preferred = await this.#whoHas(context, missed);
-    if (preferred === null) return first;
-    const second = await this.#writer.remove({ ...context, preferred }, missed);
-    const again = new Map(second.results.map((result) => [result.id, result]));
+    const { preferred, unknown } = await this.#whoHas(context, missed);
+    const elsewhere = missed.filter((one) => one.ok && preferred.has(one.item.id));
+    const second =
+      elsewhere.length === 0
+        ? { results: [], token: null }
+        : await this.#writer.remove({ ...context, preferred }, elsewhere);
+    const again = new Map<string | null, ItemResult>(
+      [...unknown, ...second.results].map((result) => [result.id, result]),
+    );
     return {
       results: first.results.map((result) => again.get(result.id) ?? result),
       token: joinTokens(first.token, second.token),
@@ -151,18 +156,19 @@ export class VectorOperations {
       return await work(context);
     } catch (cause) {
       const missing = isPgquorumError(cause) && cause.code === 'vector_not_found';
-      const preferred = missing ? await this.#whoHas(context, [{ ok: true, item }]) : null;
-      if (preferred === null) throw cause;
+      if (!missing) throw cause;
+      const { preferred, unknown } = await this.#whoHas(context, [{ ok: true, item }]);
+      if (preferred.size === 0) throw unknown[0]?.error ?? cause;
       return work({ ...context, preferred });
     }
   }
 
-  /** Null when nobody has them, or nobody is to be asked. */
+  /** Who has them, and of which that could not be found out. Nobody is asked at ONE. */
   async #whoHas(
     { collection, deadline, level }: WriteContext,
     missed: readonly ParsedItem<KeyItem>[],
-  ): Promise<ReadonlyMap<string, string> | null> {
-    if (level === 'one' || missed.length === 0) return null;
+  ): Promise<{ preferred: ReadonlyMap<string, string>; unknown: readonly Failed[] }> {
+    if (level === 'one' || missed.length === 0) return { preferred: new Map(), unknown: [] };
     const found = await this.#reader.getAll(collection, missed, {
       deadline,
       siblings: false,
@@ -170,7 +176,10 @@ export class VectorOperations {
       level: 'quorum',
     });
     const where = found.flatMap((one): [string, string][] => ('error' in one ? [] : [[one.id, one.node]]));
-    return where.length === 0 ? null : new Map(where);
+    return {
+      preferred: new Map(where),
+      unknown: found.flatMap((one) => ('error' in one && !isNotFound(one) ? [one] : [])),
+    };
   }
 
   async get(name: string, id: string, call: ReadCall): Promise<StoredVector> {
@@ -268,5 +277,7 @@ export class VectorOperations {
   }
 }
 
-const isNotFound = (result: ItemResult): boolean =>
+type Failed = Extract<ItemResult, { error: unknown }>;
+
+const isNotFound = (result: ItemResult | ReadResult): boolean =>
   'error' in result && result.error.code === 'vector_not_found';
