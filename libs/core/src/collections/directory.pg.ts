@@ -20,7 +20,8 @@ import {
 import { detachCollection } from './detach.pg.ts';
 import { checkDdl } from '../ddl/check.pg.ts';
 import { PgquorumError } from '../errors/error.ts';
-import type { Deadline } from '../postgres/deadline.ts';
+import { timeOver, type Deadline } from '../postgres/deadline.ts';
+import { remainingMs } from '../postgres/session.pg.ts';
 import { coverShards } from '../shards/cover.ts';
 import { newest, type ShardMap } from '../shards/entry.ts';
 import { checkCollectionName } from '../requests/fields.ts';
@@ -70,7 +71,9 @@ export class CollectionDirectory {
     );
     const rows = asked.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
     if (rows.length === 0)
-      throw new PgquorumError('replicas_unavailable', 'no node could be asked for the shard map');
+      throw remainingMs(deadline) <= 0
+        ? timeOver(deadline)
+        : new PgquorumError('replicas_unavailable', 'no node could be asked for the shard map');
     return this.#keep(name, rows);
   }
 

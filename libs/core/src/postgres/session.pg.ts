@@ -16,6 +16,23 @@ export const deadlineIn = (timeoutMs: number, signal?: AbortSignal): Deadline =>
 
 export const remainingMs = (deadline: Deadline): number => Math.max(0, deadline.atMs - performance.now());
 
+/** Waits no longer than until the deadline; what is waited for goes on. */
+export async function within<T>(deadline: Deadline, work: Promise<T>): Promise<T> {
+  let end = (): void => undefined;
+  const over = new Promise<never>((_, reject) => {
+    end = () => reject(timeOver(deadline));
+  });
+  const timer = setTimeout(end, remainingMs(deadline));
+  deadline.signal?.addEventListener('abort', end, { once: true });
+  if (deadline.signal?.aborted === true) end();
+  try {
+    return await Promise.race([work, over]);
+  } finally {
+    clearTimeout(timer);
+    deadline.signal?.removeEventListener('abort', end);
+  }
+}
+
 /** The pool's own message when all its connections stay busy for too long. */
 const poolExhausted = /timeout exceeded when trying to connect/i;
 

@@ -10,10 +10,10 @@
  */
 import type { CollectionRow } from '../collections/catalog.pg.ts';
 import { staleMapTries, type CollectionDirectory } from '../collections/directory.pg.ts';
-import { PgquorumError } from '../errors/error.ts';
+import { isPgquorumError, PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
 import { isStaleDefinition, isStaleMap, requestError } from '../postgres/request-error.ts';
-import { remainingMs } from '../postgres/session.pg.ts';
+import { remainingMs, within } from '../postgres/session.pg.ts';
 import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
 import { covers, includes, sameClock } from '../versioning/clock.ts';
 import type { ShardNumber } from '../versioning/version.ts';
@@ -22,10 +22,15 @@ import { everyReplica, isMet, requiredOf, type Consistency, type ReplicaSets } f
 import { beliefAbout, checkBelief } from '../writes/replica-sets.pg.ts';
 import { keyOf } from '../writes/strengthen.pg.ts';
 import { notYetVisible, type Token } from '../writes/token.ts';
+import { statement } from '../writes/statements.ts';
 import { inOrder } from '../writes/transaction.pg.ts';
 import { isReached } from './token-reached.pg.ts';
 import { readDigests, readRows, type Digest } from './read-rows.pg.ts';
 import { notThere, resultOf, type ReadResult, type StoredRow } from './stored-vector.ts';
+
+const confirmedStatement = statement(
+  'select coalesce(n.started = pg_postmaster_start_time(), false) as confirmed from pgquorum.node n',
+);
 
 interface KeyItem {
   readonly id: string;
@@ -89,10 +94,17 @@ export class LevelReader {
       );
       const stale = await Promise.all(groups.map((group) => this.#readGroup(group, options, found)));
       if (!stale.some(Boolean)) return found;
-      if (staleTries >= staleMapTries)
-        throw new PgquorumError('stale_shard_map', 'the shards are moved faster than they can be read');
-      await this.#nodes.lookAgain();
-      collection = await this.#directory.refreshSoon(collection.name, options.deadline);
+      try {
+        if (staleTries >= staleMapTries)
+          throw new PgquorumError('stale_shard_map', 'the shards are moved faster than they can be read');
+        await this.#nodes.lookAgain(options.deadline);
+        collection = await this.#directory.refreshSoon(collection.name, options.deadline);
+      } catch (cause) {
+        if (!isPgquorumError(cause)) throw cause;
+        // What was read before is true.
+        for (const { id } of items) if (!found.has(id)) found.set(id, { id, error: cause });
+        return found;
+      }
     }
   }
 
@@ -114,14 +126,21 @@ export class LevelReader {
     options: LevelReadOptions,
     found: Map<string, ReadResult>,
   ): Promise<boolean> {
-    const { collection, items } = group;
+    const { collection } = group;
+    let { items } = group;
     try {
-      const answers = await this.#ask(group, items, options);
-      const differing = items.filter(({ id }) => !agree(answers, id));
-      for (const { id } of items)
-        if (agree(answers, id)) found.set(id, this.#resultOf(group, answers, id, options));
-      if (differing.length > 0) await this.#repair({ ...group, items: differing }, answers, options, found);
-      return false;
+      for (const failed = new Set<Node>(); ;) {
+        const answers = await this.#ask(group, items, options, failed);
+        const differing = items.filter(({ id }) => !agree(answers, id));
+        for (const { id } of items)
+          if (agree(answers, id)) found.set(id, this.#resultOf(group, answers, id, options));
+        if (differing.length === 0) return false;
+        const lost = await this.#repair({ ...group, items: differing }, answers, options, found);
+        if (lost === null) return false;
+        // The others may do without it.
+        failed.add(lost);
+        items = differing;
+      }
     } catch (cause) {
       if (isStaleMap(cause)) return true;
       if (isStaleDefinition(cause)) this.#directory.forget(collection.name);
@@ -147,9 +166,14 @@ export class LevelReader {
   }
 
   /** Asks as many as make up the level: the first in order for rows, all others that are up for what they have seen. */
-  async #ask(group: Group, items: readonly KeyItem[], options: LevelReadOptions): Promise<Answers> {
+  async #ask(
+    group: Group,
+    items: readonly KeyItem[],
+    options: LevelReadOptions,
+    failed: Set<Node>,
+  ): Promise<Answers> {
     const names = everyReplica(group.sets);
-    for (const failed = new Set<Node>(); ;) {
+    for (;;) {
       const up = this.#nodes.inOrder(names, 'nearest').filter((node) => node.isUp && !failed.has(node));
       const [home, ...others] = up;
       if (home === undefined || !isMet(options.level, group.sets, new Set(up.map(({ name }) => name))))
@@ -225,38 +249,31 @@ export class LevelReader {
       begun.catch(() => undefined); // waited for below
       const reading = read(client);
       reading.catch(() => undefined); // waited for below
-      await inOrder([begun, reading, client.query('commit')]);
+      const confirmed = client.query<{ confirmed: boolean }>(confirmedStatement);
+      await inOrder([begun, reading, confirmed, client.query('commit')]);
+      // One that was restored may lack what it has acknowledged.
+      if ((await confirmed).rows[0]?.confirmed !== true)
+        throw new PgquorumError('node_unreachable', `node ${node.name} may not be the database that it was`);
       return reading;
     });
   }
 
+  /** The node without which it has to be tried again; null when it is done. */
   async #repair(
     group: Group,
-    { home, rows, reached, others }: Answers,
+    answers: Answers,
     options: LevelReadOptions,
     found: Map<string, ReadResult>,
-  ): Promise<void> {
+  ): Promise<Node | null> {
+    const { home, reached, others } = answers;
     const { collection, items } = group;
     const { deadline, level } = options;
-    const belief = beliefAbout(
-      collection,
-      items.map(({ shard }) => shard),
-      this.#nodes,
+    const gathered = await Promise.allSettled(
+      [...others].map(([node, digests]) => this.#gather(group, { ...answers, node, digests }, deadline)),
     );
-    await Promise.all(
-      [...others].map(async ([node, digests]) => {
-        const more = items.filter(({ id }) => hasMore(digests.get(id), rows.get(id)));
-        if (more.length === 0) return;
-        const states = await this.#fanOut.states.read(node, {
-          table: collection.table,
-          keys: more.map(({ id }) => keyOf(collection, id)),
-          durable: new Set(),
-          deadline,
-          belief,
-        });
-        if (states.size > 0) await this.#fanOut.sendTo(home, collection, [...states.values()], deadline);
-      }),
-    );
+    for (const one of gathered) if (one.status === 'rejected') throw one.reason;
+    const lost = gathered.flatMap((one) => (one.status === 'fulfilled' && one.value ? [one.value] : []));
+    if (lost.length > 0) return lost[0]!;
     const merged = await this.#believing(home, group, deadline, (client) =>
       readRows(
         client,
@@ -264,7 +281,11 @@ export class LevelReader {
         items.map(({ id }) => id),
         { siblings: options.siblings, seen: true },
       ),
-    );
+    ).catch((cause: unknown) => {
+      if (isNodeFailure(cause)) return null;
+      throw cause;
+    });
+    if (merged === null) return home;
     const spread = await this.#fanOut.spread(
       home,
       items.map(({ id, shard }) => ({ id, key: keyOf(collection, id), shard, dots: [], held: [] })),
@@ -281,6 +302,46 @@ export class LevelReader {
           ? this.#resultOf(group, { home, rows: merged, reached, others }, id, options)
           : { id, error: notHeld(level, deadline) },
       );
+    }
+    return null;
+  }
+
+  /** Brings what a node has and the home has not to the home. The node of the two that failed, if one has. */
+  async #gather(
+    { collection, items }: Group,
+    {
+      home,
+      rows,
+      node,
+      digests,
+    }: Pick<Answers, 'home' | 'rows'> & {
+      readonly node: Node;
+      readonly digests: ReadonlyMap<string, Digest>;
+    },
+    deadline: Deadline,
+  ): Promise<Node | null> {
+    const more = items.filter(({ id }) => hasMore(digests.get(id), rows.get(id)));
+    if (more.length === 0) return null;
+    let asked = node;
+    try {
+      const states = await this.#fanOut.states.read(node, {
+        table: collection.table,
+        keys: more.map(({ id }) => keyOf(collection, id)),
+        durable: new Set(),
+        deadline,
+        belief: beliefAbout(
+          collection,
+          more.map(({ shard }) => shard),
+          this.#nodes,
+        ),
+      });
+      asked = home;
+      if (states.size > 0)
+        await within(deadline, this.#fanOut.sendTo(home, collection, [...states.values()], deadline));
+      return null;
+    } catch (cause) {
+      if (isNodeFailure(cause)) return asked;
+      throw cause;
     }
   }
 }

@@ -12,7 +12,7 @@ import { PgquorumError } from '../errors/error.ts';
 import { clientConfig, createPool } from '../postgres/connect.pg.ts';
 import type { Deadline } from '../postgres/deadline.ts';
 import { quoteName, quoteText } from '../postgres/identifier.ts';
-import { withSession } from '../postgres/session.pg.ts';
+import { within, withSession } from '../postgres/session.pg.ts';
 import { isConnectionError, sqlStateOf } from '../postgres/sqlstate.ts';
 import { isRemoved, joinMembers, numberOf, resolveNodes, type MemberRow } from '../membership/members.ts';
 import type { NodeNumber } from '../versioning/version.ts';
@@ -300,9 +300,10 @@ export class Nodes {
     for (const { number, name } of members) this.#nameByNumber.set(number, name);
   }
 
-  /** Asks all nodes now who the members are: another process has heard of a change before this one. */
-  async lookAgain(): Promise<void> {
-    await Promise.all(this.#all.map((node) => node.lookAgain()));
+  /** Asks all nodes now who the members are: another process has heard of a change before this one. Those that count as down are not waited for. */
+  async lookAgain(deadline: Deadline): Promise<void> {
+    const asked = this.#all.map((node) => ({ waited: node.isUp, answer: node.lookAgain() }));
+    await within(deadline, Promise.all(asked.flatMap(({ waited, answer }) => (waited ? [answer] : []))));
   }
 
   /** The name behind a number; a node keeps its name when it takes another number. */

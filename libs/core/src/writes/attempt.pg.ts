@@ -1,6 +1,6 @@
 /** Where the items of one request have been tried, and where they go next. */
 import { staleMapTries } from '../collections/directory.pg.ts';
-import { PgquorumError } from '../errors/error.ts';
+import { isPgquorumError, PgquorumError } from '../errors/error.ts';
 import type { Node } from '../topology/nodes.pg.ts';
 import type { ShardNumber } from '../versioning/version.ts';
 
@@ -77,9 +77,17 @@ export class Attempt<T extends KeyItem> {
     return this.#mayStand.has(item);
   }
 
-  outcomeOf(item: T): PgquorumError {
-    return this.#mayStand.has(item)
-      ? outcomeUnknown()
-      : new PgquorumError('replicas_unavailable', 'no node of the shard can be written');
+  /** What has still to be written, and is not. */
+  giveUp(): readonly T[] {
+    const left = this.#pending;
+    this.#pending = [];
+    return left;
+  }
+
+  outcomeOf(item: T, cause?: unknown): PgquorumError {
+    if (this.#mayStand.has(item)) return outcomeUnknown();
+    return isPgquorumError(cause)
+      ? cause
+      : new PgquorumError('replicas_unavailable', 'no node of the shard can be written', { cause });
   }
 }

@@ -127,10 +127,10 @@ export class FanOut {
         targets: this.#options.nodes,
       });
       if (!stale || staleTries >= staleTriesMax || remainingMs(options.deadline) <= 0) return round.result();
-      await this.#options.nodes.lookAgain();
-      collection = await this.#options.directory
-        .refreshSoon(collection.name, options.deadline)
-        .catch(() => collection); // the nodes that know are away: what was believed is tried again
+      collection = await this.#options.nodes
+        .lookAgain(options.deadline)
+        .then(() => this.#options.directory.refreshSoon(now.name, options.deadline))
+        .catch(() => now); // the nodes that know are away: what was believed is tried again
     }
   }
 

@@ -135,13 +135,22 @@ export class Patcher {
         if (isStaleMap(cause) && staleTries < staleMapTries) {
           staleTries += 1;
           tried.delete(node);
-          current = { ...context, collection: await this.#strengthener.lookAgain(context) };
+          current = { ...context, collection: await this.#newer(context, mayStand) };
           continue;
         }
         if (isStaleDefinition(cause)) this.#strengthener.forget(context.collection.name);
         // An earlier try that may stand may also be why this node refuses.
         throw mayStand ? outcomeUnknown() : requestError(cause, context.collection.name);
       }
+    }
+  }
+
+  /** The collection as it is now. */
+  async #newer(context: WriteContext, mayStand: boolean): Promise<CollectionRow> {
+    try {
+      return await this.#strengthener.lookAgain(context);
+    } catch (cause) {
+      throw mayStand ? outcomeUnknown() : cause;
     }
   }
 

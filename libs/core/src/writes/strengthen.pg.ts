@@ -84,7 +84,7 @@ export class Strengthener {
 
   /** The collection as it is now, after a node has refused what was believed of it or of the members. */
   async lookAgain({ collection, deadline }: StrengthenContext): Promise<CollectionRow> {
-    await this.#nodes.lookAgain();
+    await this.#nodes.lookAgain(deadline);
     return this.#directory.refreshSoon(collection.name, deadline);
   }
 

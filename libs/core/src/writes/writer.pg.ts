@@ -188,8 +188,13 @@ export class Writer {
     for (let groups = attempt.groups(); groups.length > 0; groups = attempt.groups()) {
       const now = current;
       await Promise.all(groups.map((group) => this.#writeGroup(now, group, attempt, outcomes, onNode)));
-      if (attempt.isStale())
-        current = { ...current, collection: await this.#strengthener.lookAgain(context) };
+      if (!attempt.isStale()) continue;
+      const newer = await this.#strengthener.lookAgain(context).catch((cause: unknown) => {
+        for (const item of attempt.giveUp())
+          results.set(item.id, { id: item.id, error: attempt.outcomeOf(item, cause) });
+        return context.collection; // nothing is written by it any more
+      });
+      current = { ...current, collection: newer };
     }
     for (const item of attempt.leftOver)
       results.set(item.id, { id: item.id, error: attempt.outcomeOf(item) });
