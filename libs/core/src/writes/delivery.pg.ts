@@ -168,7 +168,7 @@ export class StateDelivery {
       // It may have been lost long ago: the server was started anew in between.
       if (!reused || !isUnreachable(cause)) return cause ?? new Error('no reason');
       await this.#closeIdle();
-      return this.#attempt(batch);
+      return await this.#attempt(batch);
     } finally {
       unregister?.();
     }
