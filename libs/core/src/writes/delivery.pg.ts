@@ -72,8 +72,7 @@ export class StateDelivery {
 
   /** Resolves when all of it is durable there. Rejects with what is in the way; a part of it may be there then, or come later. */
   send(parcel: Parcel): Promise<void> {
-    if (this.#closed)
-      return Promise.reject(new PgquorumError('node_unreachable', 'the node is not used any more'));
+    if (this.#closed) return Promise.reject(notUsed());
     if (this.#queuedBytes > queuedBytesMax)
       return Promise.reject(new PgquorumError('overloaded', 'too much waits for the node'));
     return new Promise((done, failed) => {
@@ -143,6 +142,7 @@ export class StateDelivery {
 
   /** Null when it is done. */
   async #attempt(batch: readonly Waiting[]): Promise<unknown> {
+    if (this.#closed) return notUsed();
     let session = this.#idle.pop();
     const reused = session !== undefined;
     let unregister: (() => void) | undefined;
@@ -177,8 +177,8 @@ export class StateDelivery {
   async #failed(batch: readonly Waiting[], cause: unknown): Promise<void> {
     const stale = isStaleMap(cause);
     const failure: Failure = stale ? { kind: 'fatal', error: cause } : classifyFailure(cause);
-    if (failure.kind === 'connection') {
-      this.#options.onLost();
+    if (failure.kind === 'connection' || this.#closed) {
+      if (!this.#closed) this.#options.onLost();
       for (const one of batch) one.failed(cause);
       return;
     }
@@ -224,13 +224,16 @@ export class StateDelivery {
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#idleTimer);
-    for (const one of this.#queue.splice(0))
-      one.failed(new PgquorumError('node_unreachable', 'the node is not used any more'));
+    for (const one of this.#queue.splice(0)) one.failed(notUsed());
+    // A server that does not answer would be waited for.
+    await Promise.all([...this.#sessions].map((session) => this.#end(session)));
     await Promise.all(this.#busy);
     clearTimeout(this.#idleTimer);
-    await this.#closeIdle();
+    await Promise.all([...this.#sessions].map((session) => this.#end(session)));
   }
 }
+
+const notUsed = (): PgquorumError => new PgquorumError('node_unreachable', 'the node is not used any more');
 
 const isOver = (deadline: Deadline): boolean =>
   remainingMs(deadline) <= 0 || deadline.signal?.aborted === true;
