@@ -97,7 +97,33 @@ test('columns that come and go between two writes do not cost an acknowledgement
   for (const change of ['add column note text', 'add column more int default 7', 'drop column note']) {
     await cluster.everywhere(`alter table docs ${change}`);
     expect((await put(['ddl'], '?consistency=all')).body).toMatchObject({ consistency: 'all' });
+    await cluster.query(1, `update docs set metadata = '{"n": 1}' where id = 'ddl'`);
+    expect((await get('ddl', '?consistency=all')).body).toMatchObject({ metadata: { n: 1 } });
   }
+});
+
+test('keys of several columns, and of types that are no text', async () => {
+  await cluster.everywhere(
+    'create table pairs (n bigint, day date, embedding vector(3), note text, primary key (n, day))',
+  );
+  const attached = await gateway.send('POST', '/v1/collections/pairs/attach', {
+    body: { table: 'public.pairs' },
+  });
+  expect(attached.status).toBeLessThan(300);
+  await eventually(
+    'it is attached',
+    async () => (await gateway.send('GET', '/v1/collections/pairs')).status === 200,
+  );
+  const id = JSON.stringify(['9007199254740993', '2024-02-29']);
+  const path = encodeURIComponent(id);
+  await cluster.query(1, `insert into pairs (n, day, note) values (9007199254740993, '2024-02-29', 'x')`);
+  expect(await get(path, '?consistency=all', 'pairs')).toMatchObject({ status: 200, body: { id } });
+  for (const place of [0, 1, 2])
+    expect(await cluster.query(place, 'select note from pairs')).toEqual([{ note: 'x' }]);
+  expect(
+    (await gateway.send('DELETE', `/v1/collections/pairs/vectors/${path}?consistency=all`)).body,
+  ).toMatchObject({ consistency: 'all' });
+  for (const place of [0, 1, 2]) expect(await cluster.query(place, 'select from pairs')).toEqual([]);
 });
 
 test('what follows an acknowledged write and is not durable yet does not go along with it', async () => {
@@ -212,8 +238,21 @@ test('who waits until a database is found to be itself holds none of its connect
 }, 20_000);
 
 test('a read that can not bring one master up to date goes by the others', async () => {
-  await put(['moved'], '?consistency=all');
-  await cluster.query(1, `update docs set metadata = '{"n": 2}' where id = 'moved'`);
+  const ids = Array.from({ length: 20 }, (_, at) => `moved${at}`);
+  const primaries = await Promise.all(ids.map((id) => primaryOf(id)));
+  const id = ids[primaries.findIndex((place) => place !== 0)]!;
+  await put([id], '?consistency=all');
+  // The others have it, and nobody brings it to the nearest one any more.
+  await shut([0], 'docs, pgquorum.version_docs', async () => {
+    const until = performance.now() + 400;
+    const { status } = await gateway.send(
+      'PATCH',
+      `/v1/collections/docs/vectors/${id}?consistency=quorum&timeoutMs=400`,
+      { body: { metadata: { n: 2 } } },
+    );
+    expect(status).toBe(200);
+    await eventually('its time is over', () => Promise.resolve(performance.now() > until));
+  });
   const database = (await cluster.query<{ name: string }>(0, 'select current_database() as name'))[0]!.name;
   await cluster.asSuper(0, `alter database ${database} connection limit 0`);
   try {
@@ -221,7 +260,7 @@ test('a read that can not bring one master up to date goes by the others', async
       0,
       `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pgquorum gateway fan-out' and datname = current_database()`,
     );
-    expect(await get('moved', '?consistency=quorum&timeoutMs=3000')).toMatchObject({
+    expect(await get(id, '?consistency=quorum&timeoutMs=3000')).toMatchObject({
       status: 200,
       body: { metadata: { n: 2 } },
     });
@@ -243,6 +282,16 @@ test('a repair that takes too long does not keep the reader', async () => {
   );
   await cluster.query(0, 'alter table docs enable always trigger slow');
   try {
+    {
+      await using other = await startGateway({ nodes: cluster.masters, cluster: cluster.cluster });
+      const written = await other.send('POST', '/v1/collections/docs/vectors?consistency=all&timeoutMs=500', {
+        body: vectors('slow'),
+      });
+      expect(written.status).toBe(504);
+      const closed = await timed(() => other.gateway.close());
+      expect(closed.ms).toBeLessThan(2000);
+    }
+    await cluster.query(1, `update docs set metadata = '{"n": 4}' where id = 'slow'`);
     const { ms, answer } = await timed(() => get('slow', '?consistency=quorum&timeoutMs=500'));
     expect(answer).toMatchObject({ status: 504, body: { code: 'timeout' } });
     expect(ms).toBeLessThan(1500);
@@ -250,3 +299,18 @@ test('a repair that takes too long does not keep the reader', async () => {
     await cluster.query(0, 'drop trigger slow on docs');
   }
 }, 20_000);
+
+test('a master that this gateway has never reached is one of those that have to have a write', async () => {
+  await cluster.everywhere(
+    `insert into pgquorum.member (number, name, zone, url) values (900, 'far', 'far', 'postgres://127.0.0.1:1/none')`,
+  );
+  await eventually('it is known, and counts', async () => {
+    const { status, body } = await put(['far'], '?consistency=all');
+    return status === 503 && (body as { code: string }).code === 'replicas_unavailable';
+  });
+  const { status, body } = await put(['far'], '?consistency=quorum');
+  expect({ status, acks: (body as { results: Result[] }).results[0]!.acks!.length }).toEqual({
+    status: 200,
+    acks: 3,
+  });
+});

@@ -44,6 +44,9 @@ const probeSql = `select n.joining_since is not null as joining, exists (select 
     (select json_agg(json_build_object('number', m.number, 'name', m.name, 'zone', m.zone, 'spare', m.spare, 'retired', m.retired, 'url', m.url, 'weight', m.weight, 'change', m.change)) from pgquorum.member m) as members
   from pgquorum.node n`;
 
+/** `joining` is null while nobody knows: it may be empty, and it may have what others count on. */
+type KnownNode = Omit<ClusterNode, 'joining'> & { readonly joining: boolean | null };
+
 interface NodeOptions {
   readonly poolMax: number;
   /** As the servers see it. */
@@ -61,7 +64,8 @@ export class Node {
   readonly statusPool: pg.Pool;
   readonly #inflight = new Set<() => void>();
   #up = true;
-  #joining: boolean;
+  /** Null until it has been asked. */
+  #joining: boolean | null;
   #leaving = false;
   #closed = false;
   #timer: NodeJS.Timeout | undefined;
@@ -69,13 +73,13 @@ export class Node {
 
   readonly #onMembers: NodeOptions['onMembers'];
 
-  constructor(node: ClusterNode, { poolMax, application, onMembers }: NodeOptions) {
+  constructor(node: KnownNode, { poolMax, application, onMembers }: NodeOptions) {
     this.#onMembers = onMembers;
     this.name = node.name;
     this.number = node.number;
     this.spare = node.spare;
     this.address = node.address;
-    this.#joining = node.joining ?? false;
+    this.#joining = node.joining;
     this.pool = createPool(node.address, {
       application,
       max: poolMax,
@@ -111,12 +115,12 @@ export class Node {
 
   /** It is being filled: it would answer without error, and be wrong. Or it is about to go: what is written elsewhere need not be handed over. */
   get isAside(): boolean {
-    return this.#joining || this.#leaving;
+    return this.#joining !== false || this.#leaving;
   }
 
-  /** It is being filled, and is no replica of anything yet. */
+  /** It is being filled, and is no replica of anything yet. Of one that can not be asked it is not known: it may have joined. */
   get isJoining(): boolean {
-    return this.#joining;
+    return this.#up && this.#joining === true;
   }
 
   /** Runs on a connection of this node. Errors that mean "ask another node" satisfy isNodeFailure. */
@@ -223,7 +227,7 @@ export class Nodes {
 
   constructor(nodes: readonly ClusterNode[], options: NodesOptions) {
     this.#options = options;
-    this.#all = nodes.map((node) => this.#open(node));
+    this.#all = nodes.map((node) => this.#open({ joining: false, ...node }));
     this.#byName = new Map(this.#all.map((node) => [node.name, node]));
     this.#nameByNumber = new Map(
       this.#all.flatMap((node) => [
@@ -233,7 +237,7 @@ export class Nodes {
     );
   }
 
-  #open(node: ClusterNode): Node {
+  #open(node: KnownNode): Node {
     const { poolMax, application = 'pgquorum gateway' } = this.#options;
     return new Node(node, {
       poolMax,
@@ -281,8 +285,7 @@ export class Nodes {
     const gone = this.#all.filter(({ name }) => isRemoved(name, known));
     const fresh = addresses.flatMap((address) => {
       const numbers = this.#byName.has(address.name) ? null : numberOf(address.name, known);
-      // Until it says otherwise it is being filled.
-      return numbers === null ? [] : [this.#open({ name: address.name, ...numbers, address, joining: true })];
+      return numbers === null ? [] : [this.#open({ name: address.name, ...numbers, address, joining: null })];
     });
     if (gone.length === 0 && fresh.length === 0) return;
     this.#all = [...this.#all.filter((node) => !gone.includes(node)), ...fresh];
