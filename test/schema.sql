@@ -1897,6 +1897,7 @@ CREATE TABLE pgquorum.resync (
     refused bigint DEFAULT 0 NOT NULL,
     total bigint,
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    went_back boolean DEFAULT false NOT NULL,
     CONSTRAINT resync_phase CHECK ((phase = ANY (ARRAY['noting'::text, 'copying'::text])))
 )
 WITH (fillfactor='50');
@@ -1912,6 +1913,12 @@ COMMENT ON TABLE pgquorum.resync IS 'Edges into this node that are being mended:
 --
 
 COMMENT ON COLUMN pgquorum.resync.after_key IS 'The copying goes on behind this key of this collection and shard.';
+
+--
+-- Name: COLUMN resync.went_back; Type: COMMENT; Schema: pgquorum; Owner: -
+--
+
+COMMENT ON COLUMN pgquorum.resync.went_back IS 'This node may have lost what it had of it. Until it is here again the node is not counted by reads at QUORUM and ALL.';
 
 --
 -- Name: shard_map; Type: TABLE; Schema: pgquorum; Owner: -

@@ -4,6 +4,7 @@ import { readCollection } from '#core/collections/catalog.pg.ts';
 import { deadlineIn } from '#core/postgres/session.pg.ts';
 import { foundTestCluster, type TestCluster } from '#core/testing/cluster.pg.ts';
 import { eventually } from '#core/testing/wait.process.ts';
+import { finishRenumbering, startRenumbering } from '#core/topology/renumber.pg.ts';
 import { Nodes } from '#core/topology/nodes.pg.ts';
 import { WholeStates } from '#core/writes/whole-states.pg.ts';
 import { startGateway, type Answer, type TestGateway } from './gateway-fixture.ts';
@@ -216,6 +217,28 @@ test('a database that may not be the one that others remember is not counted by 
   expect([503, 504]).toContain(answer.status);
   // The others are enough.
   expect((await unconfirmed(2, () => get('absent', '?consistency=quorum'))).status).toBe(404);
+});
+
+test('a master that went back is not counted by a read until it has everything again', async () => {
+  const node = cluster.nodes[2]!;
+  await cluster.query(
+    2,
+    `insert into pgquorum.source (origin, log, state, generation) values ($1, 'wal', 'ready', 'g') on conflict (origin, log) do update set state = 'ready'`,
+    [cluster.nodes[0]!.number],
+  );
+  const client = await cluster.client(2);
+  await startRenumbering(
+    client,
+    { name: node.name, number: node.number, spare: node.spare, zone: node.address.zone },
+    { peers: [], all: true, reason: 'a test' },
+  );
+  await finishRenumbering(client, node.number, AbortSignal.timeout(5000));
+  expect(await cluster.query(2, 'select went_back from pgquorum.resync')).toContainEqual({ went_back: true });
+  const read = () =>
+    shut([1], 'docs, pgquorum.version_docs', () => get('absent', '?consistency=quorum&timeoutMs=500'));
+  expect([503, 504]).toContain((await read()).status);
+  await cluster.query(2, 'delete from pgquorum.resync');
+  expect((await read()).status).toBe(404);
 });
 
 test('who waits until a database is found to be itself holds none of its connections', async () => {

@@ -29,7 +29,7 @@ import { readDigests, readRows, type Digest } from './read-rows.pg.ts';
 import { notThere, resultOf, type ReadResult, type StoredRow } from './stored-vector.ts';
 
 const confirmedStatement = statement(
-  'select coalesce(n.started = pg_postmaster_start_time(), false) as confirmed from pgquorum.node n',
+  'select coalesce(n.started = pg_postmaster_start_time(), false) and not exists (select from pgquorum.resync r where r.went_back) as confirmed from pgquorum.node n',
 );
 
 interface KeyItem {
@@ -251,7 +251,7 @@ export class LevelReader {
       reading.catch(() => undefined); // waited for below
       const confirmed = client.query<{ confirmed: boolean }>(confirmedStatement);
       await inOrder([begun, reading, confirmed, client.query('commit')]);
-      // One that was restored may lack what it has acknowledged.
+      // One that was restored may lack what it has acknowledged, until it has all of it again.
       if ((await confirmed).rows[0]?.confirmed !== true)
         throw new PgquorumError('node_unreachable', `node ${node.name} may not be the database that it was`);
       return reading;

@@ -84,6 +84,8 @@ export interface BeginOptions extends SourceId {
   readonly synced: string | null;
   /** Copies from the beginning also where a copying is under way: what it has passed may miss something. */
   readonly again?: boolean;
+  /** This node may have lost what it had of it. */
+  readonly wentBack?: boolean;
 }
 
 /** False when there was nothing to begin: it has begun, or another position was noted meanwhile. */
@@ -92,9 +94,9 @@ export const beginResync = (client: Client, options: BeginOptions): Promise<bool
 
 /** The same as a part of a transaction. */
 export async function beginResyncWithin(client: Client, options: BeginOptions): Promise<boolean> {
-  const { origin, log, reason, phase, synced } = options;
-  const found = await client.query<{ synced: string; phase: string | null }>(
-    `select s.synced::text, r.phase from pgquorum.source s left join pgquorum.resync r on r.origin = s.origin and r.log = s.log
+  const { origin, log, reason, phase, synced, wentBack = false } = options;
+  const found = await client.query<{ synced: string; phase: string | null; went_back: boolean | null }>(
+    `select s.synced::text, r.phase, r.went_back from pgquorum.source s left join pgquorum.resync r on r.origin = s.origin and r.log = s.log
      where s.origin = $1 and s.log = $2 and s.state <> 'creating' for update of s`,
     [origin, log],
   );
@@ -108,14 +110,18 @@ export async function beginResyncWithin(client: Client, options: BeginOptions): 
       [origin, log],
     );
     await client.query('delete from pgquorum.resync where origin = $1 and log = $2', [origin, log]);
-    await client.query('insert into pgquorum.resync (origin, log, reason, phase) values ($1, $2, $3, $4)', [
-      origin,
-      log,
-      reason,
-      phase,
-    ]);
+    // What was lost before is not here yet.
+    await client.query(
+      'insert into pgquorum.resync (origin, log, reason, phase, went_back) values ($1, $2, $3, $4, $5)',
+      [origin, log, reason, phase, wentBack || row.went_back === true],
+    );
     await tellResync(client, { origin, happened: 'started', reason });
   }
+  if (!begins && wentBack)
+    await client.query('update pgquorum.resync set went_back = true where origin = $1 and log = $2', [
+      origin,
+      log,
+    ]);
   return begins;
 }
 

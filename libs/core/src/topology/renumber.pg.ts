@@ -105,6 +105,7 @@ export async function finishRenumbering(
       phase: log === 'wal' ? 'noting' : 'copying',
       synced: null,
       again: true,
+      wentBack: true,
     });
   await transaction(client, async () => {
     for (const table of ['source', 'progress'])
