@@ -44,7 +44,11 @@ export class Tallies {
     const tag = `tag${this.#requests % 40}`;
     const body = JSON.stringify({ crdt: { views: { increment: by }, tags: { add: tag } } });
     for (let tries = 0; ; tries += 1) {
-      const status = await this.#send(`${gateway()}/v1/collections/${counted}/vectors/${key}?consistency=one`, id, body);
+      const status = await this.#send(
+        `${gateway()}/v1/collections/${counted}/vectors/${key}?consistency=one`,
+        id,
+        body,
+      );
       if (status === 200) break;
       if (tries > 0) this.counts.repeats += 1;
       await sleep(100);
