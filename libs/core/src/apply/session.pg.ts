@@ -12,6 +12,7 @@ import type { NodeAddress } from '../config/settings.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { clientConfig, closeClient } from '../postgres/connect.pg.ts';
 import { quoteText } from '../postgres/identifier.ts';
+import { writeAtOnce } from '../postgres/one-write.pg.ts';
 import { sqlStateOf } from '../postgres/sqlstate.ts';
 import { KnownRoles } from './shard-roles.ts';
 import { TargetCatalog } from './target.pg.ts';
@@ -64,6 +65,7 @@ export class ApplySession {
     client.on('error', () => undefined); // the statement that notices it rejects
     try {
       await client.connect();
+      writeAtOnce(client);
       await options.join?.(client);
       // Statements here look keys up, whatever the planner thinks of an empty table today: a plan made once has to stay right when it grows.
       await client.query(

@@ -3,6 +3,7 @@ import pg from 'pg';
 import type { NodeAddress } from '../config/settings.ts';
 import { PgquorumError } from '../errors/error.ts';
 import { delayedSocketsOf } from '../faults/delays.process.ts';
+import { writeAtOnce } from './one-write.pg.ts';
 import { isConnectionError } from './sqlstate.ts';
 
 export interface ConnectOptions {
@@ -57,6 +58,7 @@ export async function connect(
       );
     throw cause;
   }
+  if (options.pipeline === true) writeAtOnce(client);
   return client;
 }
 
@@ -85,6 +87,7 @@ export async function withConnection<T>(
 export function createPool(node: NodeAddress, options: ConnectOptions & { readonly max: number }): pg.Pool {
   const pool = new pg.Pool({ ...clientConfig(node, options), max: options.max, idleTimeoutMillis: 30_000 });
   pool.on('error', () => undefined); // an idle connection was lost: the pool makes a new one
+  if (options.pipeline === true) pool.on('connect', writeAtOnce);
   pool.on('connect', (client) => client.on('error', () => undefined)); // lost while someone has it: his next statement rejects
   return pool;
 }
