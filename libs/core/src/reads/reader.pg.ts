@@ -80,11 +80,17 @@ export class Reader {
     if (token !== null) checkTokenOf(token, collection.name);
     const all = new Map<string, ReadResult>();
     for (let waiting = items; ;) {
-      const found =
+      const reading =
         level === 'one'
-          ? await this.#atOne(collection, waiting, options)
-          : await this.#levels.read(collection, waiting, { ...options, level });
-      for (const [id, result] of found) all.set(id, result);
+          ? this.#atOne(collection, waiting, options)
+          : this.#levels.read(collection, waiting, { ...options, level });
+      const found = await reading.catch((cause: unknown) => {
+        if (all.size > 0 && isTimeout(cause)) return new Map<string, ReadResult>();
+        throw cause;
+      });
+      // What was not there a moment ago is still the reason when the time is over.
+      for (const [id, result] of found)
+        if (!(all.has(id) && 'error' in result && isTimeout(result.error))) all.set(id, result);
       waiting = waiting.filter(({ id }) => isNotYetVisible(all.get(id)!));
       if (waiting.length === 0 || remainingMs(deadline) <= tokenPollMs) return all;
       await sleep(tokenPollMs, undefined, { signal: deadline.signal }).catch(() => undefined); // the next reading meets it
@@ -207,6 +213,8 @@ export class Reader {
     return unknown;
   }
 }
+
+const isTimeout = (cause: unknown): boolean => cause instanceof PgquorumError && cause.code === 'timeout';
 
 const isNotYetVisible = (result: ReadResult): boolean =>
   'error' in result && result.error.code === 'not_yet_visible';

@@ -79,14 +79,17 @@ export class Searcher {
   async search(collection: CollectionRow, request: SearchRequest, deadline: Deadline): Promise<SearchResult> {
     if (request.token !== null) checkTokenOf(request.token, collection.name);
     const near = await this.#nearText(collection, request, deadline);
-    for (;;) {
+    for (let behind: unknown = null; ;) {
       try {
         return collection.map === undefined
           ? await this.#searchOne(collection, request, { near, deadline })
           : await this.#searchShards(collection, request, { near, deadline });
       } catch (cause) {
         // What the token names is on its way.
+        // What was not there a moment ago is still the reason when the time is over.
+        if (behind !== null && cause instanceof PgquorumError && cause.code === 'timeout') throw behind;
         if (!isBehind(cause) || remainingMs(deadline) <= tokenPollMs) throw cause;
+        behind = cause;
         await sleep(tokenPollMs, undefined, { signal: deadline.signal }).catch(() => undefined); // the next search meets it
       }
     }
