@@ -84,7 +84,7 @@ const tables = ['authors', 'documents', 'notes'];
     expect(elsewhere.slice(0, 4)).toEqual([seen, found, seen, found]);
     await same();
     expect(await rowsOf(cluster, 0, 'documents')).toHaveLength(4 * 49);
-  }, 180_000);
+  }, 420_000);
 });
 
 /** Does what the refusal of a table's key tells to do. */
