@@ -318,7 +318,10 @@ function tokenOf(
   if (positions === null)
     return encodeToken({
       collection,
-      writes: done.flatMap(({ id, dots }) => dots.map((dot) => ({ id, dot }))),
+      // In one order, whichever node was first: a repeat gets the answer of the first.
+      writes: done
+        .flatMap(({ id, dots }) => dots.map((dot) => ({ id, dot })))
+        .toSorted((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)),
       positions: [],
     });
   const known = done.every(({ dots }) => dots.every(({ origin }) => positions.has(origin)));
