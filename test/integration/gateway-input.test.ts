@@ -314,7 +314,7 @@ const options: ProblemCase[] = [
     'invalid_request',
     /timeoutMs/,
   ],
-  ['a token', 'GET', `${vectors}/a?token=x`, {}, 400, 'not_supported', /token/],
+  ['a token that is none', 'GET', `${vectors}/a?token=x`, {}, 400, 'invalid_token', /token/],
   [
     'If-Match',
     'DELETE',
