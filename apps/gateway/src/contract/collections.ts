@@ -5,7 +5,7 @@ import { strategies } from '#core/collections/conflict-rules.ts';
 import { changeRequest, definitionRequest } from '#core/collections/definition-request.ts';
 import type { CollectionDefinition } from '#core/collections/definition.ts';
 import { ddlRequest } from '#core/ddl/request.ts';
-import { levels } from '#core/writes/consistency.ts';
+import { levels } from '#core/writes/levels.ts';
 import { crdtTypes } from '#core/versioning/crdt/field.ts';
 import type { CollectionView, MeasuredCollectionView } from '../operations/collections.ts';
 import { answer, named, nothing, shows, time, type RouteContract } from './route.ts';

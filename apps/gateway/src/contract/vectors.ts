@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { StoredVector } from '#core/reads/stored-vector.ts';
 import { kMax, efSearchMax } from '#core/search/request.ts';
 import type { Match, SearchResult } from '#core/search/searcher.pg.ts';
-import { levels } from '#core/writes/consistency.ts';
+import { levels } from '#core/writes/levels.ts';
 import { keyBytesMax } from '#core/writes/item.ts';
 import type { ItemResult } from '#core/writes/writer.pg.ts';
 import { answer, ifMatch, inCollection, integer, shows, type RouteContract } from './route.ts';

@@ -6,7 +6,7 @@ import { parseIfMatch } from '#core/conflicts/if-match.ts';
 import { isPgquorumError, PgquorumError } from '#core/errors/error.ts';
 import type { Deadline } from '#core/postgres/deadline.ts';
 import { deadlineIn } from '#core/postgres/session.pg.ts';
-import type { KeyItem, Reader } from '#core/reads/reader.pg.ts';
+import type { Reader } from '#core/reads/reader.pg.ts';
 import type { ReadResult, StoredVector } from '#core/reads/stored-vector.ts';
 import { checkFields, invalid, isObject } from '#core/requests/fields.ts';
 import { parseSearch } from '#core/search/request.ts';
@@ -16,7 +16,7 @@ import { parseReadOptions, parseTimeout, parseWriteOptions } from '#core/writes/
 import { joinTokens } from '#core/writes/token.ts';
 import { weakest, type Consistency } from '#core/writes/levels.ts';
 import { checkVerb, idChecks, type TableVerb } from '#core/writes/attached.ts';
-import { checkKey, parseIds, parseItems, type ParsedItem } from '#core/writes/item.ts';
+import { checkKey, parseIds, parseItems, type KeyItem, type ParsedItem } from '#core/writes/item.ts';
 import { parsePatch } from '#core/writes/patch-item.ts';
 import type { Patcher } from '#core/writes/patcher.pg.ts';
 import type { ItemResult, WriteContext, WriteResults, Writer } from '#core/writes/writer.pg.ts';

@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PgquorumError } from '../errors/error.ts';
 import { failpoint } from '../faults/failpoint.process.ts';
+import { changeBytes } from '../changelog/change.ts';
 import type { Logger } from '../observability/logger.process.ts';
 import { classifyFailure, type Failure } from './failure.ts';
 import { failureOf } from './failure-of.pg.ts';
@@ -42,10 +43,7 @@ const redosOfPart = 1;
 /** Most bytes of rows in one apply transaction. */
 const transactionBytesMax = 8 * 1024 * 1024;
 
-const bytesOf = ({ change }: ApplyItem): number =>
-  change.kind === 'write' && change.row !== null
-    ? change.row.values.reduce((sum, value) => sum + (value?.length ?? 0), 200)
-    : 200;
+const bytesOf = ({ change }: ApplyItem): number => changeBytes(change);
 
 export class Lane {
   private readonly options: LaneOptions;

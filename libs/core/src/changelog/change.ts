@@ -91,6 +91,12 @@ export interface HeartbeatChange {
 export type Change = WriteChange | ConflictChange | HeartbeatChange;
 export type DataChange = WriteChange | ConflictChange;
 
+/** What a change takes in memory, near enough for budgets. */
+export const changeBytes = (change: DataChange): number =>
+  change.kind === 'write' && change.row !== null
+    ? change.row.values.reduce((sum, value) => sum + (value?.length ?? 0), 200)
+    : 200;
+
 /** A position in one stream of a log: an LSN for the WAL, an offset for Kafka. Only grows along a stream. */
 export type Position = bigint;
 

@@ -5,6 +5,7 @@ import { invalid, isObject, notSupported, notSupportedMark, parseWith } from '..
 import { splitPointsProblem, type RangePartitioning } from '../placement/partitioning.ts';
 import { checkAttachedRules } from './attach-request.ts';
 import { changedRules, conflictRules, conflictRulesSchema, type Strategy } from './conflict-rules.ts';
+import { levels } from '../writes/levels.ts';
 import {
   dimensionMax,
   indexDimensionMax,
@@ -42,7 +43,7 @@ export const definitionRequest = z.strictObject({
     .strictObject({ type: choice(['hash', 'range'], []), splitPoints: z.array(z.string()).optional() })
     .optional(),
   nonHostWrites: choice(['accept', 'refuse'], []).optional(),
-  consistency: choice(['one', 'quorum', 'all'], []).optional(),
+  consistency: choice(levels, []).optional(),
   writes: choice(['any'], ['leased']).default('any'),
   conflicts: conflictRulesSchema.optional(),
   index: z
@@ -123,7 +124,7 @@ function heldBy(
 }
 
 export const changeRequest = z.strictObject({
-  consistency: choice(['one', 'quorum', 'all'], []).optional(),
+  consistency: choice(levels, []).optional(),
   conflicts: conflictRulesSchema.optional(),
   index: z.unknown().optional(),
   writes: z.unknown().optional(),

@@ -10,6 +10,7 @@ import { accessSettings, type UnsetAccessKey } from './access-settings.ts';
 import { limitSettings, type UnsetLimitKey } from './limit-settings.ts';
 import { replicationSettings } from './replication-settings.ts';
 import { kafkaSecuritySettings } from './kafka-security-settings.ts';
+import { levels } from '../writes/levels.ts';
 import { commaList, integer, MIB, setting, text, type Setting } from './setting.ts';
 
 export const nodeNamePattern = /^[a-z][a-z0-9_-]{0,31}$/;
@@ -132,7 +133,7 @@ export const settingsTable = {
   ),
   consistencyLevel: setting(
     'PGQUORUM_CONSISTENCY_LEVEL',
-    z.enum(['one', 'quorum', 'all']),
+    z.enum(levels),
     'quorum',
     'Consistency of a write that names none, in collections that name none.',
   ),

@@ -14,12 +14,14 @@ import { isPgquorumError, PgquorumError } from '../errors/error.ts';
 import type { Deadline } from '../postgres/deadline.ts';
 import { isStaleDefinition, isStaleMap, requestError } from '../postgres/request-error.ts';
 import { remainingMs, within } from '../postgres/session.pg.ts';
+import { confirmedSql } from '../topology/confirmed.pg.ts';
 import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
 import { covers, includes, sameClock } from '../versioning/clock.ts';
-import type { ShardNumber } from '../versioning/version.ts';
+import type { KeyItem } from '../writes/item.ts';
 import type { FanOut } from '../writes/fan-out.pg.ts';
 import { everyReplica, isMet, requiredOf, type Consistency, type ReplicaSets } from '../writes/levels.ts';
-import { beliefAbout, checkBelief } from '../writes/replica-sets.pg.ts';
+import { beliefAbout } from '../writes/replica-sets.pg.ts';
+import { believing } from '../writes/believing.pg.ts';
 import { keyOf } from '../writes/strengthen.pg.ts';
 import { notYetVisible, type Token } from '../writes/token.ts';
 import { statement } from '../writes/statements.ts';
@@ -29,13 +31,8 @@ import { readDigests, readRows, type Digest } from './read-rows.pg.ts';
 import { notThere, resultOf, type ReadResult, type StoredRow } from './stored-vector.ts';
 
 const confirmedStatement = statement(
-  'select coalesce(n.started = pg_postmaster_start_time(), false) and not exists (select from pgquorum.resync r where r.went_back) as confirmed from pgquorum.node n',
+  `select ${confirmedSql} and not exists (select from pgquorum.resync r where r.went_back) as confirmed from pgquorum.node n`,
 );
-
-interface KeyItem {
-  readonly id: string;
-  readonly shard: ShardNumber;
-}
 
 export interface LevelReadOptions {
   readonly level: Exclude<Consistency, 'one'>;
@@ -242,19 +239,14 @@ export class LevelReader {
       this.#nodes,
     );
     return node.run(deadline, async (client) => {
-      const begun = inOrder([
-        client.query('begin isolation level read committed'),
-        checkBelief(client, belief),
+      const [found, confirmed] = await believing(client, belief, () => [
+        read(client),
+        client.query<{ confirmed: boolean }>(confirmedStatement),
       ]);
-      begun.catch(() => undefined); // waited for below
-      const reading = read(client);
-      reading.catch(() => undefined); // waited for below
-      const confirmed = client.query<{ confirmed: boolean }>(confirmedStatement);
-      await inOrder([begun, reading, confirmed, client.query('commit')]);
       // One that was restored may lack what it has acknowledged, until it has all of it again.
-      if ((await confirmed).rows[0]?.confirmed !== true)
+      if (confirmed.rows[0]?.confirmed !== true)
         throw new PgquorumError('node_unreachable', `node ${node.name} may not be the database that it was`);
-      return reading;
+      return found;
     });
   }
 

@@ -11,8 +11,7 @@ import { isStaleDefinition, isStaleMap, requestError } from '../postgres/request
 import { checkStillHeld } from '../shards/held.pg.ts';
 import { isNodeFailure, type Node, type Nodes } from '../topology/nodes.pg.ts';
 import type { ShardPlacement } from '../topology/shard-placement.ts';
-import type { ShardNumber } from '../versioning/version.ts';
-import type { ParsedItem } from '../writes/item.ts';
+import type { KeyItem, ParsedItem } from '../writes/item.ts';
 import type { Consistency } from '../writes/levels.ts';
 import type { LevelReader } from './level-reader.pg.ts';
 import { readRows } from './read-rows.pg.ts';
@@ -28,11 +27,6 @@ export interface ReadCallOptions {
   readonly siblings: boolean;
   readonly token: Token | null;
   readonly level: Consistency;
-}
-
-export interface KeyItem {
-  readonly id: string;
-  readonly shard: ShardNumber;
 }
 
 export class Reader {

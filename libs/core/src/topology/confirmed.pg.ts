@@ -47,12 +47,15 @@ export async function requireConfirmedOn(
   }
 }
 
+/** Of `n`, the row of pgquorum.node: has the database been found to be itself since its server was started? */
+export const confirmedSql = 'coalesce(n.started = pg_postmaster_start_time(), false)';
+
 async function confirmationOf(
   client: pg.Client,
   node: Named,
 ): Promise<{ confirmed: boolean; problem: string | null }> {
   const { rows } = await client.query<{ number: number; confirmed: boolean; problem: string | null }>(
-    'select n.number, coalesce(n.started = pg_postmaster_start_time(), false) as confirmed, n.identity_problem as problem from pgquorum.node n',
+    `select n.number, ${confirmedSql} as confirmed, n.identity_problem as problem from pgquorum.node n`,
   );
   const number = rows[0]?.number ?? 'none';
   if (number === (node.number as number)) return rows[0]!;

@@ -2,12 +2,7 @@
 import { staleMapTries } from '../collections/directory.pg.ts';
 import { isPgquorumError, PgquorumError } from '../errors/error.ts';
 import type { Node } from '../topology/nodes.pg.ts';
-import type { ShardNumber } from '../versioning/version.ts';
-
-export interface KeyItem {
-  readonly id: string;
-  readonly shard: ShardNumber;
-}
+import type { KeyItem } from './item.ts';
 
 export interface Group<T> {
   readonly node: Node;

@@ -1,7 +1,7 @@
 /** Options of writes and reads, as they come in a query. Pure. */
 import { integerIn, oneOf, unknownField } from '../requests/fields.ts';
 import { decodeToken, type Token } from './token.ts';
-import type { Consistency } from './levels.ts';
+import { levels, type Consistency } from './levels.ts';
 
 export const defaultTimeoutMs = 10_000;
 const timeoutMsMax = 300_000;
@@ -24,8 +24,6 @@ export interface ReadOptions {
   /** What has to be seen. */
   readonly token: Token | null;
 }
-
-export const levels = ['one', 'quorum', 'all'] as const;
 
 function checkParameters(query: QueryParameters, known: readonly string[]): void {
   for (const field of Object.keys(query)) if (!known.includes(field)) throw unknownField(field);

@@ -9,7 +9,7 @@ import { classifyFailure, type Failure } from '../apply/failure.ts';
 import { ApplySession } from '../apply/session.pg.ts';
 import { stampRows } from '../apply/stamp.pg.ts';
 import { applyTransaction } from '../apply/transaction.pg.ts';
-import type { DataChange } from '../changelog/change.ts';
+import { changeBytes, type DataChange } from '../changelog/change.ts';
 import type { NodeAddress } from '../config/settings.ts';
 import { PgquorumError } from '../errors/error.ts';
 import type { Logger } from '../observability/logger.process.ts';
@@ -76,7 +76,7 @@ export class StateDelivery {
     if (this.#queuedBytes > queuedBytesMax)
       return Promise.reject(new PgquorumError('overloaded', 'too much waits for the node'));
     return new Promise((done, failed) => {
-      const bytes = parcel.changes.reduce((sum, change) => sum + bytesOf(change), 0);
+      const bytes = parcel.changes.reduce((sum, change) => sum + changeBytes(change), 0);
       this.#queuedBytes += bytes;
       this.#queue.push({
         ...parcel,
@@ -240,8 +240,3 @@ const isOver = (deadline: Deadline): boolean =>
 
 const namesOf = (batch: readonly Waiting[]): Set<string> =>
   new Set(batch.flatMap(({ changes }) => changes.map(({ collection }) => collection)));
-
-const bytesOf = (change: DataChange): number =>
-  change.kind === 'write' && change.row !== null
-    ? change.row.values.reduce((sum, value) => sum + (value?.length ?? 0), 200)
-    : 200;

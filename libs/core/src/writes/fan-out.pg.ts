@@ -107,11 +107,11 @@ export class FanOut {
       );
       states = new Map();
     }
-    return this.sendOn(source, items, { ...options, states });
+    return this.#sendOn(source, items, { ...options, states });
   }
 
-  /** The same with states that were read there before. */
-  async sendOn(
+  /** The same with the states that were read there. */
+  async #sendOn(
     source: Node,
     items: readonly SpreadItem[],
     options: SpreadOptions & { readonly states: ReadonlyMap<string, WriteChange> },
@@ -239,38 +239,44 @@ class Round {
       if (this.#isMet(one) || this.#stateOf(one) === undefined) continue;
       for (const name of everyReplica(one.sets)) {
         if (name === source || one.acked.has(name)) continue;
-        byNode.set(name, [...(byNode.get(name) ?? []), one]);
+        const items = byNode.get(name);
+        if (items === undefined) byNode.set(name, [one]);
+        else items.push(one);
       }
     }
     let stale = false;
+    const lacking = new Set(this.#items.filter((one) => !this.#isMet(one)));
     const sent = [...byNode].flatMap(([name, items]) => {
       const node = targets.byName(name);
       if (node?.isUp !== true) return [];
       // Each by itself: what is in the way of one is not in the way of the others.
       return items.map((one) =>
         send(node, [this.#stateOf(one)!]).then(
-          () => void one.acked.add(name),
+          () => {
+            one.acked.add(name);
+            if (this.#isMet(one)) lacking.delete(one);
+          },
           (cause: unknown) => {
             if (isStaleMap(cause)) stale = true;
           },
         ),
       );
     });
-    await this.#enough(sent);
-    return stale && !this.#items.every((one) => this.#isMet(one));
+    await this.#enough(sent, lacking);
+    return stale && lacking.size > 0;
   }
 
   /** Resolves when all items have the level, when all answers are there, or when the time is over. */
-  async #enough(sent: readonly Promise<void>[]): Promise<void> {
+  async #enough(sent: readonly Promise<void>[], lacking: ReadonlySet<ItemState>): Promise<void> {
     const { deadline } = this.#options;
     let timer: NodeJS.Timeout | undefined;
     let onAbort: (() => void) | undefined;
     await new Promise<void>((resolve) => {
-      if (this.#items.every((one) => this.#isMet(one))) return resolve();
+      if (lacking.size === 0) return resolve();
       void Promise.all(sent).then(() => resolve());
       for (const one of sent)
         void one.then(() => {
-          if (this.#items.every((state) => this.#isMet(state))) resolve();
+          if (lacking.size === 0) resolve();
         });
       timer = setTimeout(resolve, remainingMs(deadline));
       onAbort = () => resolve();

@@ -11,9 +11,13 @@ export const keyBytesMax = 512;
 export const metadataBytesMax = 1024 * 1024;
 const metadataLevelsMax = 64;
 
-export interface WriteItem {
+/** A vector by its key. */
+export interface KeyItem {
   readonly id: string;
   readonly shard: ShardNumber;
+}
+
+export interface WriteItem extends KeyItem {
   /** In the binary format of its type; null = no embedding. */
   readonly embedding: Buffer | null;
   /** JSON text of an object. */

@@ -4,7 +4,9 @@
  * Two sets that follow one another differ by one node (a move, a node that joins or leaves), so majorities of both always meet; every node that is counted
  * has refused, in its own transaction, who believes in other sets than it does (levels-check.pg.ts). Pure.
  */
-export type Consistency = 'one' | 'quorum' | 'all';
+/** The weakest first. */
+export const levels = ['one', 'quorum', 'all'] as const;
+export type Consistency = (typeof levels)[number];
 
 export type ReplicaSets = readonly (readonly string[])[];
 
@@ -27,9 +29,7 @@ export const everyReplica = (sets: ReplicaSets): string[] => [...new Set(sets.fl
 
 /** The strongest level that these nodes make up; null when there are none. */
 export const reachedBy = (sets: ReplicaSets, nodes: ReadonlySet<string>): Consistency | null =>
-  (['all', 'quorum', 'one'] as const).find((level) => isMet(level, sets, nodes)) ?? null;
+  levels.findLast((level) => isMet(level, sets, nodes)) ?? null;
 
-const fromWeakest = ['one', 'quorum', 'all'] as const;
-
-export const weakest = (levels: readonly Consistency[]): Consistency | undefined =>
-  fromWeakest.find((level) => levels.includes(level));
+export const weakest = (reached: readonly Consistency[]): Consistency | undefined =>
+  levels.find((level) => reached.includes(level));

@@ -13,11 +13,13 @@ import { timeOver, type Deadline } from '../postgres/deadline.ts';
 import { isStaleDefinition } from '../postgres/request-error.ts';
 import { remainingMs } from '../postgres/session.pg.ts';
 import { sqlStateOf } from '../postgres/sqlstate.ts';
+import { confirmedSql } from '../topology/confirmed.pg.ts';
 import type { Node } from '../topology/nodes.pg.ts';
 import { dotText } from '../versioning/version.ts';
 import { statement } from './statements.ts';
-import { checkBelief, type Belief } from './replica-sets.pg.ts';
-import { inOrder, run } from './transaction.pg.ts';
+import { believing } from './believing.pg.ts';
+import type { Belief } from './replica-sets.pg.ts';
+import { run } from './transaction.pg.ts';
 
 export interface StatesWanted {
   readonly table: CollectionTable;
@@ -43,7 +45,7 @@ const undefinedFunction = '42883';
 /** Asked after the states: a column that came or went before them shows in it. Numbers of columns are never used again. */
 const factsStatement = statement(
   `select (select r.relnatts from pg_class r where r.oid = $1) as attributes,
-     (select coalesce(n.started = pg_postmaster_start_time(), false) from pgquorum.node n) as confirmed`,
+     (select ${confirmedSql} from pgquorum.node n) as confirmed`,
 );
 
 export class WholeStates {
@@ -113,22 +115,6 @@ export class WholeStates {
     ofNode.set(collection, fresh);
     return fresh;
   }
-}
-
-/** With a belief in one transaction with what is checked of it. All is sent at once. */
-async function believing<T extends readonly Promise<unknown>[]>(
-  client: pg.PoolClient,
-  belief: Belief | null,
-  send: () => [...T],
-): Promise<{ [K in keyof T]: Awaited<T[K]> }> {
-  if (belief === null) return inOrder(send());
-  const begun = inOrder([client.query('begin isolation level read committed'), checkBelief(client, belief)]);
-  begun.catch(() => undefined); // waited for below
-  const read = inOrder(send());
-  read.catch(() => undefined); // waited for below
-  const committed = client.query('commit');
-  await inOrder([begun, read, committed]);
-  return read;
 }
 
 /** An operation on CRDT fields leaves the version's name as it is: what came after it from the same node may not be durable. What others wrote came durably. */

@@ -28,10 +28,10 @@ import {
   type Strength,
   type Strengthener,
 } from './strengthen.pg.ts';
-import { Attempt, outcomeUnknown, type Group, type KeyItem } from './attempt.pg.ts';
+import { Attempt, outcomeUnknown, type Group } from './attempt.pg.ts';
 import { encodeToken, tokenWritesMax, type TokenPosition } from './token.ts';
 import { recallRequest } from './idempotency.pg.ts';
-import type { ParsedItem, WriteItem } from './item.ts';
+import type { KeyItem, ParsedItem, WriteItem } from './item.ts';
 import { bodyHash, requestIdOf } from './request-id.ts';
 import {
   deleteOn,
